@@ -1,0 +1,504 @@
+/*
+ * Kernel witness: what the processes of one cgroup v2 slice do.
+ *
+ * Raw tracepoints sys_exit, sched_process_exec/fork/exit, cgroup_attach_task,
+ * and cgroup hooks connect/sendmsg/bind for inet. Compiled by bcc.
+ *
+ * No kernel struct type is used: headers may belong to another kernel. Every
+ * offset (OFF_*) comes from the BTF of the running kernel as a #define.
+ * Cost and caveats: README.md beside this file.
+ */
+#include <uapi/linux/ptrace.h>
+#include <uapi/linux/bpf.h>
+#include "record.h"
+
+#define HDR sizeof(struct record)
+#define WMAX 4096
+#define RMAX 4096
+#define ARGV_MAX 4095
+#define SYSCALLS 512
+#define AT_CWD (-100)
+
+/*
+ * The record is built in map memory, not on the stack: what the verifier
+ * cannot know it cannot branch on, and the walk is verified once.
+ */
+struct scratch {
+  struct record r;
+  u64 path;                /* struct path to walk, 0: none */
+  u64 off;                 /* where the walked path starts */
+  u64 raw_len;
+  char pad[HDR];
+  char walked[WMAX];       /* right-aligned: the header goes before it */
+  char raw[2 * RMAX];      /* directly behind it */
+  char tail[HDR + WMAX];   /* the verifier does not relate offset and size */
+};
+
+BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+BPF_PERCPU_ARRAY(counters, u64, KINDS * COUNTS);
+BPF_ARRAY(rules, struct syscall_rule, SYSCALLS);
+BPF_CGROUP_ARRAY(slice, 3);          /* 0 the run, 1 subject, 2 tools */
+BPF_ARRAY(started, u32, 4);          /* per role: start boundary passed */
+BPF_TABLE("lru_hash", u32, u32, members, 16384); /* tgid -> role */
+BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
+/* The walk is a program of its own: verified once, whoever calls it. */
+BPF_PROG_ARRAY(programs, 2);
+#define FINISH 0
+#define SECOND 1
+
+static __always_inline u64 rd8(u64 base, u64 off) {
+  u64 v = 0;
+  bpf_probe_read_kernel(&v, 8, (void *)(base + off));
+  return v;
+}
+
+static __always_inline u32 rd4(u64 base, u64 off) {
+  u32 v = 0;
+  bpf_probe_read_kernel(&v, 4, (void *)(base + off));
+  return v;
+}
+
+static __always_inline u16 rd2(u64 base, u64 off) {
+  u16 v = 0;
+  bpf_probe_read_kernel(&v, 2, (void *)(base + off));
+  return v;
+}
+
+static __always_inline int in_slice(void) {
+  return slice.check_current_task(0) == 1;
+}
+
+static __always_inline u32 current_role(void) {
+  if (slice.check_current_task(1) == 1) return 1;
+  if (slice.check_current_task(2) == 1) return 2;
+  return 0;
+}
+
+static __always_inline void count(u32 kind, u32 what) {
+  u32 i = (kind & (KINDS - 1)) * COUNTS + what;
+  u64 *v = counters.lookup(&i);
+  if (v) __sync_fetch_and_add(v, 1); /* cgroup hooks can be preempted */
+}
+
+static __always_inline struct scratch *begin(u32 kind) {
+  u32 zero = 0;
+  count(kind, COUNT_SEEN);
+  struct scratch *s = scratches.lookup(&zero);
+  if (!s) {
+    count(kind, COUNT_FAULT);
+    return 0;
+  }
+  s->path = 0;
+  s->off = WMAX;
+  s->raw_len = 0;
+  return s;
+}
+
+static __always_inline u32 number_in_namespace(u64 pid, u32 level) {
+  u64 at = OFF_pid__numbers + (u64)(level & 31) * SIZE_upid + OFF_upid__nr;
+  return rd4(pid, at);
+}
+
+/* Who, where, when. Returns the pid namespace level. */
+static __always_inline u32 fill(struct record *r, u32 kind, u64 task) {
+  __builtin_memset(r, 0, sizeof(*r));
+  r->time_ns = bpf_ktime_get_ns();
+  r->kind = kind;
+  u64 id = bpf_get_current_pid_tgid();
+  r->pid = id >> 32;
+  r->tid = id;
+  bpf_get_current_comm(r->comm, 16);
+  u64 pid = rd8(task, OFF_task_struct__thread_pid);
+  u32 level = rd4(pid, OFF_pid__level);
+  r->vtid = number_in_namespace(pid, level);
+  u64 leader = rd8(task, OFF_task_struct__group_leader);
+  u64 leader_pid = rd8(leader, OFF_task_struct__thread_pid);
+  r->vpid = number_in_namespace(leader_pid, level);
+  return level;
+}
+
+static __always_inline void place(struct record *r, u32 role) {
+  u32 *passed = started.lookup(&role);
+  r->where = role;
+  if (role && passed && !*passed) r->where |= WHERE_SETUP;
+}
+
+/* Write the path of s->path right-aligned and say in s->off where it starts. */
+static __always_inline void walk(struct scratch *s, u64 task) {
+  u64 fs = rd8(task, OFF_task_struct__fs);
+  u64 root_mnt = rd8(fs, OFF_fs_struct__root);
+  u64 root = rd8(fs, OFF_fs_struct__root + 8);
+  u64 mnt = rd8(s->path, 0), dentry = rd8(s->path, 8);
+  u16 *flags = &s->r.flags;
+  u32 off = WMAX;
+  int done = 0;
+  u64 mnt_root = rd8(mnt, OFF_vfsmount__mnt_root);
+  for (int i = 0; i < MAX_DEPTH; i++) {
+    if (dentry == root && mnt == root_mnt) { done = 1; break; }
+    u64 block[3];  /* d_parent, d_name.hash_len, d_name.name: contiguous */
+    if (bpf_probe_read_kernel(block, 24,
+                              (void *)(dentry + OFF_dentry__d_parent))) {
+      *flags |= FLAG_WALK_FAULT;
+      done = 1;
+      break;
+    }
+    if (dentry == mnt_root || block[0] == dentry) {
+      u64 m = mnt - OFF_mount__mnt, parent = rd8(m, OFF_mount__mnt_parent);
+      if (dentry != mnt_root || parent == m || !parent) {
+        *flags |= FLAG_DETACHED;
+        done = 1;
+        break;
+      }
+      dentry = rd8(m, OFF_mount__mnt_mountpoint);
+      mnt = parent + OFF_mount__mnt;
+      mnt_root = rd8(mnt, OFF_vfsmount__mnt_root);
+      continue;
+    }
+    u32 len = (block[1] >> 32) & 0xff;
+    if (off < len + 1) { *flags |= FLAG_TRUNCATED; done = 1; break; }
+    off -= len + 1;
+    off &= WMAX - 1;
+    s->walked[off] = '/';
+    bpf_probe_read_kernel(&s->walked[(off + 1) & (WMAX - 1)], len,
+                          (void *)block[2]);
+    dentry = block[0];
+  }
+  if (!done) *flags |= FLAG_TRUNCATED;
+  if (off == WMAX) {
+    off = WMAX - 1;
+    s->walked[off] = '/';
+  }
+  s->off = off;
+}
+
+static __always_inline u64 file_of(u64 task, u32 fd) {
+  u64 files = rd8(task, OFF_task_struct__files);
+  u64 table = rd8(files, OFF_files_struct__fdt);
+  if (fd >= rd4(table, OFF_fdtable__max_fds)) return 0;
+  return rd8(rd8(table, OFF_fdtable__fd), (u64)fd * 8);
+}
+
+/*
+ * One contiguous record: header, walked[off..WMAX), raw[0..raw_len). 64-bit
+ * and masked, because the verifier forgets the bounds of narrower values.
+ */
+static __always_inline void submit(struct scratch *s) {
+  struct record *r = &s->r;
+  u32 kind = r->kind;
+  u64 off = s->off & (2 * WMAX - 1), raw_len = s->raw_len & (2 * RMAX - 1);
+  if (off > WMAX) {
+    count(kind, COUNT_OVERSIZED);
+    return;
+  }
+  r->walked_len = WMAX - off;
+  r->raw_len = raw_len;
+  struct record *at = (struct record *)&s->pad[off];
+  __builtin_memcpy(at, r, HDR);
+  u64 size = HDR + (WMAX - off) + raw_len;
+  if (ring.ringbuf_output(at, size, 1 /* BPF_RB_NO_WAKEUP */)) {
+    count(kind, COUNT_DROPPED);
+    return;
+  }
+  count(kind, COUNT_SUBMITTED);
+  if (r->flags & FLAG_TRUNCATED) count(kind, COUNT_TRUNCATED);
+  if ((r->flags & FLAG_UNREADABLE) && r->result != -14 /* EFAULT */)
+    count(kind, COUNT_UNREADABLE);
+}
+
+static __always_inline u64 argument(u64 regs, u32 position) {
+  u64 off = OFF_pt_regs__di;
+  switch (position) {
+    case 2: off = OFF_pt_regs__si; break;
+    case 3: off = OFF_pt_regs__dx; break;
+    case 4: off = OFF_pt_regs__r10; break;
+    case 5: off = OFF_pt_regs__r8; break;
+    case 6: off = OFF_pt_regs__r9; break;
+  }
+  return position ? rd8(regs, off) : 0;
+}
+
+static __always_inline void read_name(struct scratch *s, u64 user) {
+  long n = bpf_probe_read_user_str(s->raw, RMAX, (void *)user);
+  if (n <= 0) {
+    s->r.flags |= FLAG_UNREADABLE;
+    return;
+  }
+  if (n >= RMAX) s->r.flags |= FLAG_TRUNCATED;
+  s->raw_len = (u32)(n - 1) & (RMAX - 1);
+}
+
+/* The struct path of a descriptor's file, 0 if it is not open. */
+static __always_inline u64 path_of(struct scratch *s, u64 task, u32 fd) {
+  u64 file = file_of(task, fd);
+  s->r.flags |= FLAG_OBJECT;
+  return file ? file + OFF_file__f_path : 0;
+}
+
+static __always_inline void opened(struct scratch *s, u64 task, u32 fd) {
+  struct record *r = &s->r;
+  u64 file = file_of(task, fd);
+  u64 path = file + OFF_file__f_path;
+  r->flags |= FLAG_OBJECT;
+  r->file_flags = rd4(file, OFF_file__f_flags);
+  r->inode_mode = rd2(rd8(file, OFF_file__f_inode), OFF_inode__i_mode);
+  if (rd4(file, OFF_file__f_mode) & (1u << 20)) r->flags |= FLAG_CREATED;
+  if (!rd8(rd8(path, 8), OFF_dentry__d_hash_pprev)) r->flags |= FLAG_UNLINKED;
+  s->path = path;
+}
+
+/* A name, and the directory it starts from if it is relative. */
+static __always_inline void named(struct scratch *s, u64 task, u64 name,
+                                  u32 dirfd, u64 regs) {
+  read_name(s, name);
+  if (s->raw_len && s->raw[0] == '/') return;
+  s32 fd = dirfd ? (s32)argument(regs, dirfd) : AT_CWD;
+  u64 file = fd == AT_CWD ? 0 : file_of(task, (u32)fd);
+  if (fd == AT_CWD) s->path = rd8(task, OFF_task_struct__fs) + OFF_fs_struct__pwd;
+  else if (file) s->path = file + OFF_file__f_path;
+}
+
+static __always_inline void read_address(struct scratch *s, u64 regs,
+                                         struct syscall_rule *rule) {
+  u64 at = argument(regs, rule->address);
+  u32 len = argument(regs, rule->address_len);
+  if (rule->message) {
+    u64 head[2] = {};  /* msg_name, msg_namelen */
+    bpf_probe_read_user(head, 16, (void *)argument(regs, rule->message));
+    at = head[0];
+    len = (u32)head[1];
+  }
+  s->r.a1 = len;
+  if (len > 128) len = 128;
+  asm volatile("" : "+r"(len));
+  if (len > 128) return;
+  if (bpf_probe_read_user(s->raw, len, (void *)at)) s->r.flags |= FLAG_UNREADABLE;
+  else s->raw_len = len;
+}
+
+/* Record one name (part 0 or 1) of a system call into the scratch memory. */
+static __always_inline struct scratch *prepare(struct bpf_raw_tracepoint_args *ctx,
+                                               struct syscall_rule *rule, u32 nr,
+                                               u32 part) {
+  u64 regs = ctx->args[0];
+  s64 ret = ctx->args[1];
+  u64 task = bpf_get_current_task();
+  u32 kind = rule->kind;
+  struct scratch *s = begin(kind);
+  if (!s) return 0;
+  struct record *r = &s->r;
+  fill(r, kind, task);
+  place(r, current_role());
+  if (part) r->where |= WHERE_PART2;
+  r->syscall = nr;
+  r->result = ret;
+  r->a0 = rule->constant ? 01101 : argument(regs, rule->a0);
+  r->a1 = argument(regs, rule->a1);
+  r->a2 = argument(regs, rule->a2);
+  if (rule->how) bpf_probe_read_user(&r->a0, 24, (void *)argument(regs, rule->how));
+  if (kind == KIND_OPEN && ret >= 0)
+    opened(s, task, ret);
+  else if (rule->object)
+    s->path = path_of(s, task, argument(regs, rule->object));
+  else if (rule->message || rule->address)
+    read_address(s, regs, rule);
+  else if (rule->name)
+    named(s, task, argument(regs, part ? rule->name2 : rule->name),
+          part ? rule->dirfd2 : rule->dirfd, regs);
+  else if (rule->dirfd)
+    s->path = path_of(s, task, argument(regs, rule->dirfd));
+  return s;
+}
+
+RAW_TRACEPOINT_PROBE(sys_exit) {
+  if (!in_slice()) return 0;
+  u64 regs = ctx->args[0];
+  s64 ret = ctx->args[1];
+  u32 nr = rd8(regs, OFF_pt_regs__orig_ax);
+  u32 status = rd4(bpf_get_current_task(), OFF_task_struct__thread_info_status);
+  struct syscall_rule foreign = {.kind = KIND_COMPAT}, *rule = &foreign;
+  /* TS_COMPAT, or the x32 bit: a foreign syscall table. -1 is sigreturn. */
+  if (!(status & 2) && (nr >> 30) != 1) rule = rules.lookup(&nr);
+  if (!rule || !rule->kind) return 0;
+  if (rule->when == 1 && ret >= 0) return 0;
+  if (rule->address || rule->message) {
+    /* Sends on connected sockets name nobody. */
+    u64 peer = argument(regs, rule->message ? rule->message : rule->address);
+    if (rule->message) bpf_probe_read_user(&peer, 8, (void *)peer);
+    if (!peer) return 0;
+  }
+  if (prepare((struct bpf_raw_tracepoint_args *)ctx, rule, nr, 0)) {
+    programs.call(ctx, FINISH);
+    count(rule->kind, COUNT_FAULT);
+  }
+  return 0;
+}
+
+/* The second name of rename, link, symlink. */
+int second(struct bpf_raw_tracepoint_args *ctx) {
+  u64 regs = ctx->args[0];
+  u32 nr = rd8(regs, OFF_pt_regs__orig_ax);
+  struct syscall_rule *rule = rules.lookup(&nr);
+  if (!rule) return 0;
+  if (prepare(ctx, rule, nr, 1)) {
+    programs.call(ctx, FINISH);
+    count(rule->kind, COUNT_FAULT);
+  }
+  return 0;
+}
+
+/* Walk s->path, submit the record, go on with the second name if any. */
+int finish(struct bpf_raw_tracepoint_args *ctx) {
+  u32 zero = 0;
+  struct scratch *s = scratches.lookup(&zero);
+  if (!s) return 0;
+  if (s->path) walk(s, bpf_get_current_task());
+  submit(s);
+  u32 nr = s->r.syscall;
+  if (s->r.kind != KIND_PATH || s->r.where & WHERE_PART2) return 0;
+  struct syscall_rule *rule = rules.lookup(&nr);
+  if (rule && rule->name2) {
+    programs.call(ctx, SECOND);
+    count(KIND_PATH, COUNT_SEEN);
+    count(KIND_PATH, COUNT_FAULT);
+  }
+  return 0;
+}
+
+/* (task, old_pid, bprm): the new image is in place, its argv just copied. */
+RAW_TRACEPOINT_PROBE(sched_process_exec) {
+  if (!in_slice()) return 0;
+  u64 task = ctx->args[0], bprm = ctx->args[2];
+  struct scratch *s = begin(KIND_EXEC);
+  if (!s) return 0;
+  struct record *r = &s->r;
+  u32 level = fill(r, KIND_EXEC, task);
+  u32 role = current_role(), pid = r->pid;
+  u32 *passed = started.lookup(&role);
+  /* Start boundary: the first program of the container's pid 1. */
+  if (role && passed && !*passed && level && r->vpid == 1) *passed = 1;
+  place(r, role);
+  members.update(&pid, &role);
+  r->syscall = 59;
+  r->flags |= FLAG_OBJECT;
+  long n = bpf_probe_read_kernel_str(s->raw, RMAX,
+                                     (void *)rd8(bprm, OFF_linux_binprm__filename));
+  u32 len = n > 0 ? (u32)n & (RMAX - 1) : 0;
+  u64 mm = rd8(task, OFF_task_struct__mm);
+  u64 from = rd8(mm, OFF_mm_struct__arg_start);
+  u64 size = rd8(mm, OFF_mm_struct__arg_end) - from;
+  if (size > ARGV_MAX) {
+    size = ARGV_MAX;
+    r->flags |= FLAG_ARGS_CUT;
+  }
+  u32 take = (u32)size & (RMAX - 1);
+  if (bpf_probe_read_user(&s->raw[len], take, (void *)from)) {
+    r->flags |= FLAG_ARGS_CUT;
+    take = 0;
+  }
+  s->raw_len = len + take;
+  s->path = rd8(bprm, OFF_linux_binprm__file) + OFF_file__f_path;
+  programs.call(ctx, FINISH);
+  count(KIND_EXEC, COUNT_FAULT);
+  return 0;
+}
+
+/* (parent, child) */
+RAW_TRACEPOINT_PROBE(sched_process_fork) {
+  if (!in_slice()) return 0;
+  struct scratch *s = begin(KIND_FORK);
+  if (!s) return 0;
+  u64 child = ctx->args[1];
+  struct record *r = &s->r;
+  fill(r, KIND_FORK, ctx->args[0]);
+  u32 role = current_role();
+  place(r, role);
+  u64 pid = rd8(child, OFF_task_struct__thread_pid);
+  u32 tgid = rd4(child, OFF_task_struct__tgid);
+  r->a0 = number_in_namespace(pid, rd4(pid, OFF_pid__level));
+  r->a1 = tgid != r->pid;
+  r->a2 = tgid;
+  if (r->a1) members.update(&tgid, &role);
+  submit(s);
+  return 0;
+}
+
+/* (task): in do_exit, signal->live has already been counted down. */
+RAW_TRACEPOINT_PROBE(sched_process_exit) {
+  if (!in_slice()) return 0;
+  struct scratch *s = begin(KIND_EXIT);
+  if (!s) return 0;
+  u64 task = bpf_get_current_task();
+  struct record *r = &s->r;
+  fill(r, KIND_EXIT, task);
+  place(r, current_role());
+  u64 signal = rd8(task, OFF_task_struct__signal);
+  u32 pid = r->pid;
+  r->a0 = rd4(task, OFF_task_struct__exit_code);
+  r->a1 = rd4(signal, OFF_signal_struct__live_counter) == 0;
+  if (r->a1) members.delete(&pid);
+  submit(s);
+  return 0;
+}
+
+/*
+ * (dst, path, task, threadgroup): fires after the move, in whoever writes
+ * cgroup.procs. A process of the slice that is moved anywhere is a tripwire.
+ */
+RAW_TRACEPOINT_PROBE(cgroup_attach_task) {
+  u64 task = ctx->args[2];
+  u32 tgid = rd4(task, OFF_task_struct__tgid);
+  u32 *role = members.lookup(&tgid);
+  if (!role) return 0;
+  struct scratch *s = begin(KIND_ATTACH);
+  if (!s) return 0;
+  struct record *r = &s->r;
+  fill(r, KIND_ATTACH, task);
+  place(r, *role & WHERE_ROLE);
+  r->pid = tgid;
+  r->tid = tgid;
+  long n = bpf_probe_read_kernel_str(s->raw, RMAX, (void *)ctx->args[1]);
+  if (n > 0) s->raw_len = (u32)(n - 1) & (RMAX - 1);
+  submit(s);
+  return 0;
+}
+
+/*
+ * Attached to the slice, so the task is in it. The kernel has copied the
+ * address: unlike the sockaddr that sys_exit reads, nobody can swap it. On the
+ * stack, because these hooks may be preempted and scratch memory is per CPU.
+ */
+struct net_record {
+  struct record r;
+  u32 address[4];
+};
+
+static __always_inline int inet(struct bpf_sock_addr *ctx, u32 hook, int v6) {
+  struct net_record n = {};
+  count(KIND_NET, COUNT_SEEN);
+  fill(&n.r, KIND_NET, bpf_get_current_task());
+  place(&n.r, current_role());
+  n.r.a0 = hook;
+  n.r.a1 = bpf_ntohs(ctx->user_port);
+  n.r.a2 = (u64)ctx->type << 8 | ctx->protocol;
+  if (v6) {
+    n.address[0] = ctx->user_ip6[0];
+    n.address[1] = ctx->user_ip6[1];
+    n.address[2] = ctx->user_ip6[2];
+    n.address[3] = ctx->user_ip6[3];
+  } else {
+    n.address[0] = ctx->user_ip4;
+  }
+  n.r.raw_len = v6 ? 16 : 4;
+  if (ring.ringbuf_output(&n, HDR + (v6 ? 16 : 4), 1 /* BPF_RB_NO_WAKEUP */))
+    count(KIND_NET, COUNT_DROPPED);
+  else
+    count(KIND_NET, COUNT_SUBMITTED);
+  return 1; /* 0 would deny */
+}
+
+int net_connect4(struct bpf_sock_addr *ctx) { return inet(ctx, 0, 0); }
+int net_connect6(struct bpf_sock_addr *ctx) { return inet(ctx, 0, 1); }
+int net_sendmsg4(struct bpf_sock_addr *ctx) { return inet(ctx, 1, 0); }
+int net_sendmsg6(struct bpf_sock_addr *ctx) { return inet(ctx, 1, 1); }
+int net_bind4(struct bpf_sock_addr *ctx) { return inet(ctx, 2, 0); }
+int net_bind6(struct bpf_sock_addr *ctx) { return inet(ctx, 2, 1); }

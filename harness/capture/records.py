@@ -1,0 +1,125 @@
+"""From ring bytes to KernelRecord: the layout is read from bpf/record.h, never repeated here."""
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+from harness.evidence.model import Flag, Kind, KernelRecord, Role
+
+RECORD_H = Path(__file__).resolve().parents[2] / "bpf" / "record.h"
+_C_TYPES = {"u64": "Q", "s64": "q", "u32": "I", "u16": "H", "u8": "B"}
+_BUSY, _DISCARD, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1  # BPF_RINGBUF_*_BIT, uapi/linux/bpf.h
+_ROLES = (Role.HARNESS, Role.SUBJECT, Role.TOOLS)
+
+
+@frozen
+class Layout:
+    """struct record as Python's struct format, with the constants of the header file."""
+
+    header: struct.Struct
+    names: tuple[str, ...]
+    constants: Mapping[str, int]
+    kinds: Mapping[int, Kind]
+
+
+def read_layout(path: Path = RECORD_H) -> Layout:
+    """Parse the #defines and `struct record`; ValueError if a field has an unknown type."""
+    text = path.read_text(encoding="utf-8")
+    constants = {name: int(value) for name, value in re.findall(r"^#define (\w+) (\d+)", text, re.MULTILINE)}
+    body = re.search(r"^struct record \{(.*?)^\};", text, re.MULTILINE | re.DOTALL)
+    if body is None:
+        raise ValueError(f"{path}: no struct record")
+    form, names = "<", []
+    for ctype, name, length in re.findall(r"^\s+(\w+) (\w+)(?:\[(\d+)\])?;", body[1], re.MULTILINE):
+        if ctype == "char" and length:
+            form += f"{length}s"
+        elif ctype in _C_TYPES and not length:
+            form += _C_TYPES[ctype]
+        else:
+            raise ValueError(f"{path}: field {name} has a type that records do not have")
+        names.append(name)
+    kinds = {
+        value: Kind(name.removeprefix("KIND_").lower())
+        for name, value in constants.items()
+        if name.startswith("KIND_")
+    }
+    return Layout(struct.Struct(form), tuple(names), constants, kinds)
+
+
+LAYOUT = read_layout()
+_FIELDS = (
+    "time_ns a0 a1 a2 result pid tid vpid vtid file_flags inode_mode flags "
+    "walked_len raw_len syscall kind where comm"
+).split()
+if list(LAYOUT.names) != _FIELDS:
+    raise ValueError(f"{RECORD_H} and records.py disagree about struct record")
+_ROLE, _SETUP, _PART2 = (LAYOUT.constants[f"WHERE_{name}"] for name in ("ROLE", "SETUP", "PART2"))
+
+
+@frozen
+class Decoded:
+    """Records in ring order, and how many could not be read."""
+
+    records: tuple[KernelRecord, ...]
+    errors: int
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode a run's ring bytes. A record that does not fit its own lengths counts as an error."""
+    records: list[KernelRecord] = []
+    errors = 0
+    for payload in payloads(data):
+        record = _record(len(records), payload)
+        if record is None:
+            errors += 1
+        else:
+            records.append(record)
+    return Decoded(tuple(records), errors)
+
+
+def payloads(data: bytes) -> Iterator[bytes]:
+    """The committed records of ring bytes: 8-byte header, payload, padding to 8 (kernel ringbuf.c)."""
+    at, end = 0, len(data)
+    while at + 8 <= end:
+        (head,) = struct.unpack_from("<I", data, at)
+        length = head & _LENGTH
+        if not head & (_BUSY | _DISCARD):
+            yield data[at + 8 : at + 8 + length]
+        at += (length + 15) & ~7
+
+
+def _record(seq: int, payload: bytes) -> KernelRecord | None:
+    size = LAYOUT.header.size
+    if len(payload) < size:
+        return None
+    (time_ns, a0, a1, a2, result, pid, tid, vpid, vtid, file_flags, inode_mode, flags) = (
+        fields := LAYOUT.header.unpack_from(payload)
+    )[:12]
+    walked_len, raw_len, syscall, kind, where, comm = fields[12:]
+    role = where & _ROLE
+    if len(payload) != size + walked_len + raw_len or kind not in LAYOUT.kinds or role >= len(_ROLES):
+        return None
+    return KernelRecord(
+        seq=seq,
+        time_ns=time_ns,
+        kind=LAYOUT.kinds[kind],
+        syscall=syscall,
+        role=_ROLES[role],
+        setup=bool(where & _SETUP),
+        pid=pid,
+        tid=tid,
+        vpid=vpid,
+        vtid=vtid,
+        result=result,
+        flags=Flag(flags),
+        part=1 if where & _PART2 else 0,
+        walked=payload[size : size + walked_len],
+        raw=payload[size + walked_len :],
+        args=(a0, a1, a2),
+        file_flags=file_flags,
+        inode_mode=inode_mode,
+        comm=comm.split(b"\0", 1)[0],
+    )

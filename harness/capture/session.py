@@ -1,0 +1,183 @@
+"""The harness's handle on the capture process: start it once, arm and disarm it per run."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from attrs import asdict, frozen
+
+from harness.capture.meter import SENTINEL_MISSES, SENTINEL_OPENS, Window, sentinel_names
+from harness.capture.records import decode
+from harness.errors import EnvironmentUnfitError
+from harness.evidence.model import (
+    CaptureAccounting,
+    Flag,
+    Kind,
+    KernelRecord,
+    KindCounters,
+    Role,
+)
+
+RING_BYTES = 32 << 20
+_START_TIMEOUT = 120.0  # seconds; compiling takes about half a second on an idle machine
+_ANSWER_TIMEOUT = 60.0
+
+
+@frozen
+class CaptureOptions:
+    """How to meter. The defaults lose nothing; the others exist to prove that losses are seen."""
+
+    ring_bytes: int = RING_BYTES  # a power of two of whole pages
+    backpressure: bool = True
+    throttle: int = 0  # bytes per second, 0 for none
+
+
+class CaptureSession:
+    """A running capture process with its program loaded. Use as a context manager.
+
+    Must be started by the harness's main thread: the process dies with the thread that made it.
+    """
+
+    def __init__(self, options: CaptureOptions = CaptureOptions()) -> None:
+        self.options = options
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control = ours
+        self._errors = tempfile.TemporaryFile()
+        self._window: Window | None = None
+        arguments = [str(theirs.fileno()), str(options.ring_bytes), str(os.getpid())]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "harness.capture.worker", *arguments],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=self._errors,
+            stderr=self._errors,
+            start_new_session=True,
+        )
+        theirs.close()
+        self._facts: dict[str, Any] | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """BuildFacts of the program; waits until it is loaded. EnvironmentUnfitError if it cannot be."""
+        if self._facts is None:
+            self._facts = self._receive(_START_TIMEOUT)
+            if self._facts is None:
+                self._errors.seek(0)
+                tail = self._errors.read()[-2000:].decode(errors="replace").strip()
+                self.close()
+                raise EnvironmentUnfitError(
+                    f"the capture program could not be built or loaded:\n{tail}",
+                    hint="run `assay-runner doctor`; kernel headers, BTF and root are needed",
+                )
+        return self._facts
+
+    @property
+    def pid(self) -> int:
+        """The capture process."""
+        return self._process.pid
+
+    def arm(self, run: Path, subject: Path, tools: Path, sentinel: Path, spool: Path) -> None:
+        """Open a window on an empty slice (absolute cgroup paths); returns when it is being watched."""
+        _ = self.facts
+        self._window = Window(
+            run, subject, tools, sentinel, spool.resolve(), self.options.backpressure, self.options.throttle
+        )
+        values = {k: os.fspath(v) if isinstance(v, Path) else v for k, v in asdict(self._window).items()}
+        if self._ask({"command": "arm", "window": values}) is None:
+            raise EnvironmentUnfitError(
+                f"the capture process died while arming:\n{self._tail()}", hint="run `assay-runner doctor`"
+            )
+
+    def disarm(self) -> tuple[tuple[KernelRecord, ...], CaptureAccounting]:
+        """Close the window: decoded records in ring order, and all the counts.
+
+        If the capture process died, what it had spooled is decoded and the accounting says
+        `capture_process_died`: the run is not clean, but it is not lost.
+        """
+        assert self._window is not None, "not armed"
+        window, self._window = self._window, None
+        reading = self._ask({"command": "disarm"})
+        decoded = decode(window.spool.read_bytes() if window.spool.exists() else b"")
+        if reading is None:
+            reading = {
+                "kinds": {},
+                "received": len(decoded.records),
+                "received_bytes": 0,
+                "recursion_misses": 0,
+                "ring_bytes": self.options.ring_bytes,
+                "ring_high_water": 0,
+                "freezes": 0,
+                "frozen_ns": 0,
+                "errors": ["capture_process_died"],
+            }
+        reading["kinds"] = {Kind(kind): KindCounters(**values) for kind, values in reading["kinds"].items()}
+        reading["errors"] = tuple(reading["errors"])
+        records = decoded.records
+        accounting = CaptureAccounting(
+            decoded=len(records),
+            decode_errors=decoded.errors,
+            sentinels_expected=2 * (SENTINEL_OPENS + SENTINEL_MISSES),
+            sentinels_seen=_sentinels_seen(records, os.fsencode(window.spool)),
+            boundaries=frozenset(
+                r.role for r in records if r.kind is Kind.EXEC and r.result >= 0 and not r.setup and r.role is not Role.HARNESS
+            ),
+            **reading,
+        )
+        return records, accounting
+
+    def close(self) -> None:
+        """End the capture process; everything it attached goes with it."""
+        self._control.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            self._control.sendall(json.dumps(message).encode())
+        except OSError:
+            return None
+        return self._receive(_ANSWER_TIMEOUT)
+
+    def _receive(self, timeout: float) -> dict[str, Any] | None:
+        self._control.settimeout(timeout)
+        try:
+            packet = self._control.recv(1 << 20)
+        except OSError:
+            return None
+        answer: dict[str, Any] | None = json.loads(packet) if packet else None
+        return answer
+
+    def _tail(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read()[-2000:].decode(errors="replace").strip()
+
+
+def _sentinels_seen(records: tuple[KernelRecord, ...], spool: bytes) -> int:
+    """How many of the expected opens arrived, each with its exact path."""
+    expected = Counter({spool: 2 * SENTINEL_OPENS})
+    expected.update(name for phase in ("open", "close") for name in sentinel_names(phase))
+    seen = Counter(
+        r.walked if r.flags & Flag.OBJECT else r.raw
+        for r in records
+        if r.kind is Kind.OPEN and r.role is Role.HARNESS
+    )
+    return (seen & expected).total()

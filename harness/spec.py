@@ -1,0 +1,199 @@
+"""What is to be measured: RunSpec (contracts §3.1) and fixture.toml.
+
+A fixture is a folder with a fixture.toml, a policy, inputs and what its image is made of.
+Everything in it is checked here, before anything is started.
+"""
+
+import tomllib
+import uuid
+from pathlib import Path
+
+from attrs import Factory, frozen
+
+from harness.contracts.converter import structure
+from harness.errors import InputError
+
+RUN_ID_ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+AGENT_SHIMS = ("none", "openai-agents", "gemini-google-genai")
+FIXTURE_SCHEMA = "assay.runner.fixture.v1"
+WITNESSES = ("kernel", "policy", "sdk")
+
+
+class RunSpecError(InputError):
+    """A RunSpec that may not be run; `identity` is the error's name in contracts §3.1."""
+
+    def __init__(self, identity: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, place="run spec", hint=hint)
+        self.identity = identity
+
+
+@frozen
+class RunSpec:
+    """One measured run: contracts §3.1. `env` is what the runner adds, kept sorted."""
+
+    command: tuple[str, ...]
+    run_id: str = Factory(lambda: f"run_{uuid.uuid4().hex}")
+    platform: str = "linux"
+    agent_shim: str = "none"
+    env: dict[str, str] = Factory(dict)
+
+    def validate(self) -> None:
+        """Raise RunSpecError for the first broken rule, in the contract's order."""
+        if not self.command:
+            raise RunSpecError("EmptyCommand", "command must not be empty", hint="give it after --")
+        if not self.run_id:
+            raise RunSpecError("EmptyRunId", "run_id must not be empty", hint="leave it out")
+        if ":" in self.run_id:
+            raise RunSpecError(
+                "RunIdContainsColon", f"run_id {self.run_id!r} must not contain ':'", hint="use '_'"
+            )
+        if not RUN_ID_ALPHABET.issuperset(self.run_id):
+            raise RunSpecError(
+                "RunIdContainsUnsafeCharacter",
+                f"run_id {self.run_id!r} may only contain ASCII letters, digits, '_' and '-'",
+                hint="replace the other characters by '_'",
+            )
+        if self.agent_shim not in AGENT_SHIMS:
+            raise RunSpecError(
+                "UnsupportedAgentShim",
+                f"unsupported agent shim {self.agent_shim!r}",
+                hint=f"known: {', '.join(AGENT_SHIMS)}",
+            )
+
+
+@frozen
+class SubjectSpec:
+    """The agent's container: `deadline_s` counts from its start."""
+
+    command: tuple[str, ...]
+    deadline_s: float = 60.0
+    env: dict[str, str] = Factory(dict)
+
+
+@frozen
+class ToolsSpec:
+    """The other container: the policy proxy starts `server` and speaks MCP on its stdio.
+
+    `legacy`: the server predates protocol 2026-07-28, so the proxy itself answers
+    server/discover with -32601 and starts the server only when it is really needed.
+    """
+
+    server: tuple[str, ...]
+    policy: str = "policy.toml"
+    workspace: str = "ro"  # "ro" or "rw": how the tools see /workspace
+    legacy: bool = False
+    env: dict[str, str] = Factory(dict)
+
+
+@frozen
+class SdkExpectation:
+    """What the SDK layer must say, exactly."""
+
+    name: str
+    version: str
+    source: str
+    events: tuple[str, ...]
+    tool_calls: int
+
+
+@frozen
+class WriteExpectation:
+    """A file that must be created exactly once, by this role, successfully."""
+
+    path: str
+    role: str
+
+
+@frozen
+class GateSpec:
+    """Acceptance of a fixture (contracts §7.2): the v0 surface and bindings, exactly."""
+
+    name: str
+    run_id: str
+    label: str  # as in the PASS lines
+    scenario: str = ""
+    filesystem_paths: tuple[str, ...] = ()
+    network_endpoints: tuple[str, ...] = ()
+    process_execs: tuple[str, ...] = ()
+    mcp_tools: tuple[str, ...] = ()
+    policy_decisions: tuple[str, ...] = ()
+    tool_call_ids: tuple[str, ...] = ()
+    absent_paths: tuple[str, ...] = ()
+    writes: tuple[WriteExpectation, ...] = ()
+    sdk: SdkExpectation | None = None
+
+
+@frozen
+class FixtureFile:
+    """fixture.toml as written; unknown keys are refused."""
+
+    schema: str
+    name: str
+    description: str
+    image: str  # name of an image recipe: runner-fixtures/<image>/image.toml
+    subject: SubjectSpec
+    agent_shim: str = "none"
+    witnesses: tuple[str, ...] = ("kernel",)  # the layers that a clean run must have
+    inputs: str = "inputs"  # folder, copied to /workspace for each run
+    tools: ToolsSpec | None = None
+    gate: GateSpec | None = None
+
+
+@frozen
+class Fixture:
+    """A fixture.toml that passed all checks, with the folder it came from."""
+
+    folder: Path
+    file: FixtureFile
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def inputs(self) -> Path:
+        return self.folder / self.file.inputs
+
+    @property
+    def policy(self) -> Path | None:
+        return self.folder / self.file.tools.policy if self.file.tools else None
+
+
+def load_fixture(folder: Path) -> Fixture:
+    """Read and check `folder`/fixture.toml; InputError names the place and the remedy."""
+    path = folder / "fixture.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such fixture", place=str(path), hint="see `assay-runner run --help`") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"not valid TOML: {error}", place=str(path)) from None
+    file = structure(FixtureFile, document, place=str(path))
+    fixture = Fixture(folder, file)
+    for wrong, what, hint in _broken_rules(fixture):
+        if wrong:
+            raise InputError(what, place=str(path), hint=hint)
+    return fixture
+
+
+def _broken_rules(fixture: Fixture) -> list[tuple[bool, str, str]]:
+    file = fixture.file
+    unknown = sorted(set(file.witnesses) - set(WITNESSES))
+    needs_tools = "policy" in file.witnesses and file.tools is None
+    policy = fixture.policy
+    return [
+        (file.schema != FIXTURE_SCHEMA, f"schema {file.schema!r} is not known", f"use {FIXTURE_SCHEMA!r}"),
+        (file.name != fixture.folder.name, f"name {file.name!r} is not the folder's name", "make them equal"),
+        (bool(unknown), f"witnesses {unknown} are not known", f"known: {', '.join(WITNESSES)}"),
+        (needs_tools, "witness 'policy' needs a [tools] table", "add [tools] with server and policy"),
+        (not file.subject.command, "subject.command is empty", "name the agent's program"),
+        (file.subject.deadline_s <= 0, "subject.deadline_s must be positive", "give seconds"),
+        (file.tools is not None and not file.tools.server, "tools.server is empty", "name the MCP server"),
+        (
+            file.tools is not None and file.tools.workspace not in ("ro", "rw"),
+            "tools.workspace must be 'ro' or 'rw'",
+            "use 'ro' unless a tool must write",
+        ),
+        (policy is not None and not policy.is_file(), f"no policy file {policy}", "write it, or correct tools.policy"),
+        (not fixture.inputs.is_dir(), f"no inputs folder {fixture.inputs}", "make it, even if empty"),
+    ]

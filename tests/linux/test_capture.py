@@ -1,0 +1,299 @@
+"""The kernel witness against known workloads: exact counts of a prime number of events."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.capture.session import CaptureOptions, CaptureSession
+from harness.evidence.model import CaptureAccounting, Flag, Kind, KernelRecord, Role
+
+pytestmark = pytest.mark.linux
+
+CGROUP = Path("/sys/fs/cgroup")
+if not (CGROUP / "cgroup.procs").exists():
+    CGROUP /= "unified"
+
+
+class Slice:
+    """A bare slice without containers: its processes never pass a start boundary."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = CGROUP / f"assay-test-{os.getpid()}"
+        self.spool = folder / "kernel.raw"
+        for name in ("", "subject", "tools", "harness"):
+            (self.run / name).mkdir()
+
+    def arm(self, session: CaptureSession) -> None:
+        session.arm(
+            self.run, self.run / "subject", self.run / "tools", self.run / "harness", self.spool
+        )
+
+    def start(self, code: str, role: str = "subject") -> "subprocess.Popen[str]":
+        procs = str(self.run / role / "cgroup.procs")
+        enter = f"import os; os.write(os.open({procs!r}, os.O_WRONLY), b'0')\n"
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", enter + code], stdout=subprocess.PIPE, text=True
+        )
+
+    def run_code(self, code: str, role: str = "subject") -> str:
+        process = self.start(code, role)
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0
+        return out
+
+    def remove(self) -> None:
+        for name in ("subject", "tools", "harness", ""):
+            deadline = time.monotonic() + 5
+            while True:
+                try:
+                    (self.run / name).rmdir()
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
+
+
+@pytest.fixture
+def slice_(tmp_path: Path) -> Iterator[Slice]:
+    slice_ = Slice(tmp_path)
+    yield slice_
+    slice_.remove()
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[CaptureSession]:
+    with CaptureSession() as session:
+        yield session
+
+
+def whole(accounting: CaptureAccounting) -> None:
+    """Every identity of one window."""
+    for kind, c in accounting.kinds.items():
+        assert c.seen == c.submitted + c.dropped + c.oversized + c.fault, kind
+    submitted = sum(c.submitted for c in accounting.kinds.values())
+    assert submitted == accounting.received == accounting.decoded
+    assert accounting.decode_errors == accounting.recursion_misses == 0
+    assert accounting.sentinels_seen == accounting.sentinels_expected == 46
+    assert accounting.errors == ()
+
+
+def paths(records: tuple[KernelRecord, ...], prefix: bytes) -> Counter[bytes]:
+    return Counter(
+        r.walked
+        for r in records
+        if r.kind is Kind.OPEN and r.flags & Flag.OBJECT and r.walked.startswith(prefix)
+    )
+
+
+def test_known_workload_gives_exact_counts(
+    session: CaptureSession, slice_: Slice, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.write_text("x")
+    slice_.arm(session)
+    slice_.run_code(
+        f"""
+for i in range(997): os.close(os.open({str(target)!r}, os.O_RDONLY))
+for i in range(499):
+    try: os.open({str(target)!r} + '.missing', os.O_RDONLY)
+    except FileNotFoundError: pass
+for i in range(101): os.rename({str(target)!r}, {str(target)!r} + '2'); os.rename({str(target)!r} + '2', {str(target)!r})
+for i in range(53): os.mkdir({str(tmp_path)!r} + '/d'); os.rmdir({str(tmp_path)!r} + '/d')
+"""
+    )
+    records, accounting = session.disarm()
+    whole(accounting)
+    assert paths(records, os.fsencode(target))[os.fsencode(target)] == 997
+    names = Counter((r.syscall, r.part, r.raw, r.result) for r in records if not r.flags & Flag.OBJECT)
+    raw = os.fsencode(target)
+    assert names[257, 0, raw + b".missing", -2] == 499
+    assert names[82, 0, raw, 0] == names[82, 1, raw + b"2", 0] == 101
+    assert names[82, 0, raw + b"2", 0] == names[82, 1, raw, 0] == 101
+    assert names[83, 0, os.fsencode(tmp_path) + b"/d", 0] == 53
+    assert {r.role for r in records if raw in r.raw} == {Role.SUBJECT}
+
+
+def test_paths_are_what_was_really_opened(
+    session: CaptureSession, slice_: Slice, tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_text("x")
+    (tmp_path / "link").symlink_to("real")
+    deep = tmp_path.joinpath(*(f"component-{i}" for i in range(90)))
+    os.makedirs(deep)
+    slice_.arm(session)
+    slice_.run_code(
+        f"""
+os.chdir({str(tmp_path)!r})
+os.open('link/../link/./file', os.O_RDONLY)
+os.open('file', os.O_RDONLY, dir_fd=os.open('real', os.O_RDONLY))
+os.open('made', os.O_CREAT | os.O_WRONLY)
+fd = os.open('gone', os.O_CREAT | os.O_RDWR); os.unlink('gone'); os.open(f'/proc/self/fd/{{fd}}', os.O_RDONLY)
+os.open({str(deep)!r}, os.O_RDONLY)
+os.fchmod(fd, 0o600)
+try: os.open('nowhere', os.O_RDONLY)
+except FileNotFoundError: pass
+"""
+    )
+    records, accounting = session.disarm()
+    whole(accounting)
+    base = os.fsencode(tmp_path)
+    assert paths(records, base + b"/real/file") == {base + b"/real/file": 2}
+    assert paths(records, base + b"/component-0") == {os.fsencode(deep): 1}
+    made = [r for r in records if r.walked == base + b"/made"]
+    assert [bool(r.flags & Flag.CREATED) for r in made] == [True]
+    gone = [r for r in records if r.kind is Kind.OPEN and r.walked == base + b"/gone"]
+    assert [bool(r.flags & Flag.UNLINKED) for r in gone] == [False, True]
+    assert [r.walked for r in records if r.syscall == 91] == [base + b"/gone"]
+    assert [(r.walked, r.result) for r in records if r.raw == b"nowhere"] == [(base, -2)]
+    assert not any(c.truncated for c in accounting.kinds.values())
+
+
+def test_a_path_that_does_not_fit_is_flagged(
+    session: CaptureSession, slice_: Slice, tmp_path: Path
+) -> None:
+    slice_.arm(session)
+    slice_.run_code(
+        f"""
+os.chdir({str(tmp_path)!r})
+for i in range(150): os.mkdir('d'); os.chdir('d')
+os.open('f', os.O_CREAT | os.O_WRONLY)
+"""
+    )
+    records, accounting = session.disarm()
+    whole(accounting)
+    assert any(r.flags & Flag.TRUNCATED for r in records)
+    assert sum(c.truncated for c in accounting.kinds.values()) > 0
+
+
+def test_execution_process_tree_and_network(
+    session: CaptureSession, slice_: Slice, tmp_path: Path
+) -> None:
+    slice_.arm(session)
+    slice_.run_code(
+        """
+import _socket
+pid = os.posix_spawn('/usr/bin/env', ['env', 'true'], {'PATH': '/nowhere:/usr/bin'})
+os.waitpid(pid, 0)
+s = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+try: s.connect(('127.0.0.1', 9))
+except OSError: pass
+u = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+u.sendto(b'x', ('127.0.0.1', 9))
+"""
+    )
+    records, accounting = session.disarm()
+    whole(accounting)
+    execs = [(r.walked, r.raw, r.result) for r in records if r.kind is Kind.EXEC]
+    assert (b"/usr/bin/env", b"/usr/bin/env\0env\0true\0", 0) in execs
+    assert (b"", b"/nowhere/true", -2) in execs
+    assert (b"/usr/bin/true", b"/usr/bin/true\0true\0", 0) in execs
+    net = [(r.args[0], r.args[1], r.raw) for r in records if r.kind is Kind.NET]
+    assert net == [(0, 9, b"\x7f\0\0\x01"), (1, 9, b"\x7f\0\0\x01")]
+    assert [r.result for r in records if r.syscall == 42] == [-111]
+    forks = [r for r in records if r.kind is Kind.FORK and r.args[1] == 1]
+    exits = [r for r in records if r.kind is Kind.EXIT and r.args[1] == 1]
+    assert len(forks) == 1 and len(exits) == 2
+
+
+def test_leaving_the_slice_trips_the_wire(session: CaptureSession, slice_: Slice) -> None:
+    slice_.arm(session)
+    out = slice_.run_code(
+        f"""
+import _posixsubprocess
+child = os.fork()
+if child == 0:
+    os.write(os.open({str(CGROUP / 'cgroup.procs')!r}, os.O_WRONLY), b'0')
+    os._exit(0)
+os.waitpid(child, 0)
+print(child)
+"""
+    )
+    records, accounting = session.disarm()
+    whole(accounting)
+    assert [(r.pid, r.raw) for r in records if r.kind is Kind.ATTACH] == [(int(out), b"/")]
+
+
+PRODUCER = """
+import time
+end, n = time.monotonic() + {seconds}, 0
+while time.monotonic() < end:
+    for i in range(200):
+        os.close(os.open({path!r}, os.O_RDONLY))
+    n += 200
+print(n)
+"""
+
+
+def flood(session: CaptureSession, slice_: Slice, target: Path, seconds: float) -> tuple[int, CaptureAccounting]:
+    """Two unpaced producers; returns their own count of opens and the accounting."""
+    slice_.arm(session)
+    code = PRODUCER.format(seconds=seconds, path=str(target))
+    producers = [slice_.start(code, role) for role in ("subject", "tools")]
+    opens = sum(int(p.communicate(timeout=120)[0]) for p in producers)
+    records, accounting = session.disarm()
+    assert paths(records, os.fsencode(target)).total() == opens - sum(
+        c.dropped for c in accounting.kinds.values()
+    )
+    return opens, accounting
+
+
+def test_two_unpaced_producers_lose_nothing(
+    session: CaptureSession, slice_: Slice, tmp_path: Path
+) -> None:
+    (tmp_path / "target").write_text("x")
+    opens, accounting = flood(session, slice_, tmp_path / "target", 10)
+    whole(accounting)
+    assert opens > 100_000
+    assert accounting.kinds[Kind.OPEN].seen >= opens
+    assert accounting.kinds[Kind.OPEN].dropped == 0
+
+
+def test_back_pressure_saves_a_slow_consumer(slice_: Slice, tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("x")
+    with CaptureSession(CaptureOptions(ring_bytes=4 << 20, throttle=8 << 20)) as session:
+        opens, accounting = flood(session, slice_, tmp_path / "target", 3)
+    whole(accounting)
+    assert accounting.freezes > 0 and accounting.frozen_ns > 0
+    assert accounting.kinds[Kind.OPEN].dropped == 0
+    assert opens > 10_000
+
+
+def test_without_back_pressure_the_loss_is_counted_exactly(slice_: Slice, tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("x")
+    with CaptureSession(
+        CaptureOptions(ring_bytes=1 << 20, throttle=4 << 20, backpressure=False)
+    ) as session:
+        _, accounting = flood(session, slice_, tmp_path / "target", 2)
+    counters = accounting.kinds[Kind.OPEN]
+    assert counters.dropped > 0
+    assert counters.seen == counters.submitted + counters.dropped
+    assert sum(c.submitted for c in accounting.kinds.values()) == accounting.received
+
+
+def test_a_dead_capture_process_is_said_not_hidden(slice_: Slice) -> None:
+    with CaptureSession() as session:
+        slice_.arm(session)
+        os.kill(session.pid, signal.SIGKILL)
+        slice_.run_code("pass")
+        records, accounting = session.disarm()
+    assert accounting.errors == ("capture_process_died",)
+    assert accounting.sentinels_seen < accounting.sentinels_expected
+
+
+def test_program_digest_does_not_depend_on_the_load(session: CaptureSession) -> None:
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(17)]
+    try:
+        with CaptureSession(CaptureOptions()) as other:
+            assert other.facts["digest"] == session.facts["digest"]
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
