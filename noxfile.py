@@ -1,0 +1,129 @@
+"""The project's tasks: `./enter nox -s SESSION`, or `nox -s SESSION` inside `nix develop`.
+
+The environment is already pinned by enter or Nix, so nox makes none. What the product's own
+command returns is what nox returns (0 good, 1 a finding, 3 not clean, 5 host unfit, …).
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "tests"]
+nox.needs_version = ">=2024.4.15"
+
+ROOT = Path(__file__).parent
+OUT = "out/gates"
+RUNS = "3"
+
+
+def _product(session: nox.Session, *arguments: str) -> None:
+    """Run the product's command; leave nox with its exit code if that is not 0."""
+    command = ["python", "-m", "harness", *arguments, *session.posargs]
+    session.log(" ".join(command))
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if code != 0:
+        raise SystemExit(code if code > 0 else 128 - code)
+
+
+def _gate(session: nox.Session, name: str) -> None:
+    _product(session, "gate", name, "--runs", RUNS, "-o", OUT)
+
+
+@nox.session
+def images(session: nox.Session) -> None:
+    """Build the fixture images, from locks, and check their digests."""
+    _product(session, "image", "build")
+
+
+@nox.session
+def gate_kernel_only(session: nox.Session) -> None:
+    """Gate: the kernel witness alone."""
+    _gate(session, "kernel-only")
+
+
+@nox.session
+def gate_kernel_policy(session: nox.Session) -> None:
+    """Gate: kernel and policy witnesses."""
+    _gate(session, "kernel-policy")
+
+
+@nox.session
+def gate_openai_agents_kernel_policy(session: nox.Session) -> None:
+    """Gate: all three witnesses around an OpenAI Agents SDK agent."""
+    _gate(session, "openai-agents-kernel-policy")
+
+
+@nox.session
+def gate_openai_agents_hidden_write(session: nox.Session) -> None:
+    """Gate: an agent that writes behind its tools' back is seen."""
+    _gate(session, "openai-agents-hidden-write")
+
+
+@nox.session
+def gate_all(session: nox.Session) -> None:
+    """The main job: every gate, three runs each."""
+    _product(session, "gate", "--all", "--runs", RUNS, "-o", OUT)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Every test, on the real kernel and engine (root); one that cannot run is a failure."""
+    names = ("unit", "contracts", "linux", "adversarial", "faults")
+    folders = [f"tests/{name}" for name in names if any((ROOT / "tests" / name).rglob("test_*.py"))]
+    session.run("python", "-m", "pytest", "-m", "not bench", *folders, *session.posargs, env={"CI": "1"})
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """The tests that need neither root nor Docker."""
+    folders = [
+        f"tests/{name}" for name in ("unit", "contracts") if any((ROOT / "tests" / name).rglob("test_*.py"))
+    ]
+    session.run("python", "-m", "pytest", "-m", "not bench and not linux", *folders, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, types, the import rules of the house, and no package source written out."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("lint-imports", "--no-logo")
+    _no_sources(session)
+
+
+# A lock names packages and digests; where they come from is each host's own configuration.
+_SOURCES = re.compile(
+    r"""
+      "resolved":\s*"(https?|git)     # package-lock.json
+    | ^\s*registry\s*=\s*"?\w+://     # .npmrc and the like
+    | --(extra-)?index-url[\s=] | --find-links[\s=] | --registry[\s=]\w+:
+    | ^deb(-src)?\s+(\[.*\]\s*)?\w+:  # sources.list
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
+_LOCKS = re.compile(r"^requirements/.*|.*\.lock$|.*package-lock\.json$")
+
+
+def _no_sources(session: nox.Session) -> None:
+    """Fail for each file that writes out a package source, or a lock with any address in it."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
+    wrong = []
+    for name in sorted(filter(None, listed.decode().split("\0"))):
+        path = ROOT / name
+        if not path.is_file() or name == Path(__file__).name:
+            continue
+        text = path.read_bytes().decode("utf-8", "replace")
+        if _SOURCES.search(text):
+            wrong.append(f"{name}: a package source is written out")
+        if _LOCKS.match(name) and name != "flake.lock" and "://" in text:
+            wrong.append(f"{name}: a lock holds an address")
+        if str(ROOT) in text and len(ROOT.parts) > 2:
+            wrong.append(f"{name}: a path of this machine is written out")
+    if wrong:
+        session.error("\n".join(wrong))
