@@ -1,0 +1,110 @@
+"""Members below companion/: which there are, their schemas and their models (design §6).
+
+The manifest that binds them to the v0 manifest is in `contracts.manifest`.
+"""
+
+from harness.contracts.companion_evidence import (
+    ATTRIBUTION_V1,
+    KERNEL_EVENT_V1,
+    PROCESS_TREE_V1,
+    SURFACE_V1,
+    Action,
+    AttributedCall,
+    AttributedEvidence,
+    AttributionV1,
+    CapabilitySurfaceV1,
+    ExecCapability,
+    ExecImage,
+    KernelEventV1,
+    NetworkCapability,
+    PathCapability,
+    ProcessNode,
+    ProcessTreeV1,
+    ToolCapability,
+)
+from harness.contracts.companion_run import (
+    ACCOUNTING_V1,
+    HOST_V1,
+    NETWORK_SEAL_V1,
+    RUNSPEC_V1,
+    AccountingV1,
+    CaptureCounts,
+    ClassCounts,
+    HostV1,
+    Identity,
+    KindCounts,
+    NetworkSealV1,
+    RoleSeal,
+    RunSpecDocV1,
+)
+
+ACCOUNTING = "companion/accounting.json"
+ATTRIBUTION = "companion/attribution.json"
+HOST = "companion/host.json"
+KERNEL = "companion/kernel.ndjson"
+NETWORK = "companion/network.json"
+PROCESSES = "companion/processes.json"
+RUNSPEC = "companion/runspec.json"
+SURFACE = "companion/surface.json"
+
+# Member -> the schema of its document, or of each of its lines for .ndjson.
+COMPANION_SCHEMAS: dict[str, str] = {
+    ACCOUNTING: ACCOUNTING_V1,
+    ATTRIBUTION: ATTRIBUTION_V1,
+    HOST: HOST_V1,
+    KERNEL: KERNEL_EVENT_V1,
+    NETWORK: NETWORK_SEAL_V1,
+    PROCESSES: PROCESS_TREE_V1,
+    RUNSPEC: RUNSPEC_V1,
+    SURFACE: SURFACE_V1,
+}
+
+COMPANION_MODELS: dict[str, type] = {
+    ACCOUNTING: AccountingV1,
+    ATTRIBUTION: AttributionV1,
+    HOST: HostV1,
+    KERNEL: KernelEventV1,
+    NETWORK: NetworkSealV1,
+    PROCESSES: ProcessTreeV1,
+    RUNSPEC: RunSpecDocV1,
+    SURFACE: CapabilitySurfaceV1,
+}
+
+# Companion members that must have the same bytes in every run of the same thing (design §6).
+COMPARED_COMPANION: tuple[str, ...] = (ATTRIBUTION, KERNEL, PROCESSES, SURFACE)
+
+__all__ = [
+    "ACCOUNTING",
+    "ATTRIBUTION",
+    "COMPANION_MODELS",
+    "COMPANION_SCHEMAS",
+    "COMPARED_COMPANION",
+    "HOST",
+    "KERNEL",
+    "NETWORK",
+    "PROCESSES",
+    "RUNSPEC",
+    "SURFACE",
+    "AccountingV1",
+    "Action",
+    "AttributedCall",
+    "AttributedEvidence",
+    "AttributionV1",
+    "CapabilitySurfaceV1",
+    "CaptureCounts",
+    "ClassCounts",
+    "ExecCapability",
+    "ExecImage",
+    "HostV1",
+    "Identity",
+    "KernelEventV1",
+    "KindCounts",
+    "NetworkCapability",
+    "NetworkSealV1",
+    "PathCapability",
+    "ProcessNode",
+    "ProcessTreeV1",
+    "RoleSeal",
+    "RunSpecDocV1",
+    "ToolCapability",
+]

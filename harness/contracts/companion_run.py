@@ -1,0 +1,139 @@
+"""Companion members about the run itself: counters, seal, host, and all that replay needs."""
+
+from attrs import frozen
+
+from harness.contracts.converter import Natural, constant, nullable
+from harness.contracts.rules import Digest, RunId
+
+ACCOUNTING_V1 = "assay.runner.accounting.v1"
+NETWORK_SEAL_V1 = "assay.runner.network_seal.v1"
+RUNSPEC_V1 = "assay.runner.runspec.v1"
+HOST_V1 = "assay.runner.host.v1"
+
+
+@frozen(kw_only=True)
+class Identity:
+    """One equation of the books; `left` and `right` are the two sides as counted."""
+
+    name: str
+    left: Natural
+    right: Natural
+    holds: bool
+
+
+@frozen(kw_only=True)
+class KindCounts:
+    seen: Natural
+    submitted: Natural
+    dropped: Natural
+    oversized: Natural
+    fault: Natural
+    truncated: Natural
+    unreadable: Natural
+
+
+@frozen(kw_only=True)
+class CaptureCounts:
+    """Counters of one capture window (harness.evidence.model.CaptureAccounting)."""
+
+    kinds: dict[str, KindCounts]
+    received: Natural
+    received_bytes: Natural
+    decoded: Natural
+    decode_errors: Natural
+    recursion_misses: Natural
+    sentinels_expected: Natural
+    sentinels_seen: Natural
+    boundaries: tuple[str, ...]
+    ring_bytes: Natural
+    ring_high_water: Natural
+    freezes: Natural
+    frozen_ns: Natural
+
+
+@frozen(kw_only=True)
+class ClassCounts:
+    """Each record is in exactly one class; `total` is their sum."""
+
+    classes: dict[str, Natural]
+    total: Natural
+
+
+@frozen(kw_only=True)
+class AccountingV1:
+    """companion/accounting.json; `capture` is null when kernel capture was not asked for.
+
+    unlabelled  records of processes that were not seen to start
+    unclean     every reason why the run is not clean, as stable codes; empty for a clean run
+    """
+
+    schema: str = constant(ACCOUNTING_V1)
+    run_id: RunId
+    clean: bool
+    unclean: tuple[str, ...]
+    missing_witnesses: tuple[str, ...]
+    capture: CaptureCounts | None = nullable()
+    records: ClassCounts
+    identities: tuple[Identity, ...]
+    unlabelled: Natural
+    io_uring_refused: Natural
+    idless_calls: Natural
+    survivors: Natural
+    timed_out: bool
+    problems: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class RoleSeal:
+    """What was found in one container's network namespace; `packets` on all links together."""
+
+    role: str
+    links_start: tuple[str, ...]
+    links_end: tuple[str, ...]
+    foreign_routes: tuple[str, ...]
+    packets: Natural
+    problems: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class NetworkSealV1:
+    schema: str = constant(NETWORK_SEAL_V1)
+    run_id: RunId
+    seals: tuple[RoleSeal, ...]
+
+
+@frozen(kw_only=True)
+class RunSpecDocV1:
+    """companion/runspec.json: what replay needs to do the run again.
+
+    env           names and values that the runner set for the subject
+    tools_server  argv of the MCP server; null: the run had no tools container
+    plumbing      per role, the commands that belong to the run itself, as argv
+    inputs        file below /workspace -> sha256 of its bytes before the run
+    """
+
+    schema: str = constant(RUNSPEC_V1)
+    run_id: RunId
+    agent_shim: str
+    command: tuple[str, ...]
+    env: dict[str, str]
+    fixture: str
+    image: str
+    image_id: str
+    runtime_roots: tuple[str, ...]
+    deadline_s: float
+    witnesses: tuple[str, ...]
+    policy_sha256: Digest | None = nullable()
+    tools_server: tuple[str, ...] | None = nullable()
+    workspace: str
+    plumbing: dict[str, tuple[tuple[str, ...], ...]]
+    inputs: dict[str, Digest]
+
+
+@frozen(kw_only=True)
+class HostV1:
+    """companion/host.json: facts of the host as the machine side found them."""
+
+    schema: str = constant(HOST_V1)
+    run_id: RunId
+    facts: dict[str, str]
