@@ -1,0 +1,219 @@
+"""The books of a run: identities that must hold, and every reason why a run is not clean (design §4)."""
+
+from collections.abc import Iterable, Iterator
+
+from attrs import frozen
+
+from harness.contracts.companion import CaptureCounts, ClassCounts, Identity, KindCounts
+from harness.evidence.classify import Classified, EventClass
+from harness.evidence.layers import LayerProblem
+from harness.evidence.model import (
+    CaptureAccounting,
+    ChannelLog,
+    Flag,
+    KernelRecord,
+    Kind,
+    KindCounters,
+    NetworkSeal,
+    Observation,
+    Role,
+)
+from harness.evidence.operations import unpaired
+from harness.evidence.processes import Processes
+from harness.evidence.syscalls import EFAULT
+
+LOOPBACK = ("lo",)
+# Records or names were lost: the kernel layer is partial. All other codes make it absent, except ...
+LOSSES = frozenset({"ring_drops", "oversized", "kernel_fault", "decode_errors", "truncated", "unreadable"})
+# ... those that say nothing about the kernel's view.
+OTHER_WITNESSES = ("decisions:", "sdk:", "missing_witness:", "network_seal:", "network_packets:", "proxy_")
+
+
+@frozen
+class Books:
+    """`unclean` are stable codes, sorted; `lost` counts records or names lost other than by a full ring."""
+
+    identities: tuple[Identity, ...]
+    unclean: tuple[str, ...]
+    ring_drops: int
+    lost: int
+
+    @property
+    def kernel_unclean(self) -> tuple[str, ...]:
+        """Codes that break the promise of the kernel layer other than by counted losses."""
+        return tuple(c for c in self.unclean if c not in LOSSES and not c.startswith(OTHER_WITNESSES))
+
+
+def keep_books(
+    observation: Observation,
+    processes: Processes,
+    classified: Classified,
+    problems: Iterable[str],
+    missing_witnesses: Iterable[str],
+) -> Books:
+    """Check everything that was counted; `problems` are the layers' codes.
+
+    Without kernel capture there are no identities, and the kernel's own codes cannot arise.
+    """
+    codes = set(problems) | {f"missing_witness:{name}" for name in missing_witnesses}
+    codes |= set(_machine_codes(observation))
+    accounting = observation.accounting
+    if accounting is None:
+        return Books((), tuple(sorted(codes)), 0, 0)
+    kinds = _kinds(accounting)
+    equations = tuple(_identities(accounting, observation, classified))
+    codes |= {f"identity_broken:{equation.name}" for equation in equations if not equation.holds}
+    codes |= set(_counter_codes(accounting))
+    codes |= set(_record_codes(observation.records, classified, processes))
+    codes |= set(_seal_codes(observation))
+    codes |= {f"boundary_missing:{role}" for role in _roles(observation) if role not in accounting.boundaries}
+    per_kind = (k.oversized + k.fault + k.truncated + k.unreadable for k in kinds.values())
+    lost = sum(per_kind) + accounting.decode_errors
+    return Books(equations, tuple(sorted(codes)), sum(k.dropped for k in kinds.values()), lost)
+
+
+def problem_codes(channel: str, log: ChannelLog, layer: Iterable[LayerProblem]) -> list[str]:
+    """Codes of one recorder channel: the recorder's own, and those of what arrived on it."""
+    return [f"{channel}:{code}" for code in log.errors] + [f"{channel}:{found.identity}" for found in layer]
+
+
+def capture_counts(accounting: CaptureAccounting) -> CaptureCounts:
+    """The counters as they go into companion/accounting.json; kinds in the order of bpf/record.h."""
+    return CaptureCounts(
+        kinds={kind.value: _kind_counts(counters) for kind, counters in _kinds(accounting).items()},
+        received=accounting.received,
+        received_bytes=accounting.received_bytes,
+        decoded=accounting.decoded,
+        decode_errors=accounting.decode_errors,
+        recursion_misses=accounting.recursion_misses,
+        sentinels_expected=accounting.sentinels_expected,
+        sentinels_seen=accounting.sentinels_seen,
+        boundaries=tuple(sorted(role.value for role in accounting.boundaries)),
+        ring_bytes=accounting.ring_bytes,
+        ring_high_water=accounting.ring_high_water,
+        freezes=accounting.freezes,
+        frozen_ns=accounting.frozen_ns,
+    )
+
+
+def class_counts(classified: Classified) -> ClassCounts:
+    counts = {found.value: count for found, count in classified.counts.items()}
+    return ClassCounts(classes=counts, total=sum(counts.values()))
+
+
+def _kinds(accounting: CaptureAccounting) -> dict[Kind, KindCounters]:
+    return {kind: accounting.kinds.get(kind, KindCounters()) for kind in Kind}
+
+
+def _kind_counts(counters: KindCounters) -> KindCounts:
+    return KindCounts(
+        seen=counters.seen,
+        submitted=counters.submitted,
+        dropped=counters.dropped,
+        oversized=counters.oversized,
+        fault=counters.fault,
+        truncated=counters.truncated,
+        unreadable=counters.unreadable,
+    )
+
+
+def _roles(observation: Observation) -> tuple[Role, ...]:
+    return (Role.SUBJECT,) if observation.tools is None else (Role.SUBJECT, Role.TOOLS)
+
+
+def _identities(
+    accounting: CaptureAccounting, observation: Observation, classified: Classified
+) -> Iterator[Identity]:
+    kinds = _kinds(accounting)
+    by_kind = dict.fromkeys(Kind, 0)
+    for record in observation.records:
+        by_kind[record.kind] += 1
+    for kind, k in kinds.items():
+        yield _equal(f"{kind}_seen", k.seen, k.submitted + k.dropped + k.oversized + k.fault)
+        if not accounting.decode_errors:  # else it is not known which kind is missing
+            yield _equal(f"{kind}_decoded", k.submitted, by_kind[kind])
+    submitted = sum(k.submitted for k in kinds.values())
+    seen = sum(k.seen for k in kinds.values())
+    gone = sum(k.dropped + k.oversized + k.fault for k in kinds.values())
+    yield _equal("total_seen", seen, submitted + gone)
+    yield _equal("received", submitted, accounting.received)
+    yield _equal("decoded", accounting.received, accounting.decoded + accounting.decode_errors)
+    yield _equal("records", accounting.decoded, len(observation.records))
+    yield _equal("classes", accounting.decoded, sum(classified.counts.values()))
+    yield _equal("sentinels", accounting.sentinels_expected, accounting.sentinels_seen)
+    yield _equal("bytes", accounting.received > 0, accounting.received_bytes > 0)
+    yield _equal("freezes", accounting.freezes > 0, accounting.frozen_ns > 0)
+    high, size = accounting.ring_high_water, accounting.ring_bytes
+    yield Identity(name="ring_high_water", left=high, right=size, holds=high <= size)
+
+
+def _equal(name: str, left: int, right: int) -> Identity:
+    return Identity(name=name, left=int(left), right=int(right), holds=left == right)
+
+
+def _counter_codes(accounting: CaptureAccounting) -> Iterator[str]:
+    kinds = _kinds(accounting).values()
+    no_sentinel = accounting.sentinels_expected < 1  # then nothing shows that the ring was alive
+    yield from _true(
+        ("ring_drops", any(k.dropped for k in kinds)),
+        ("oversized", any(k.oversized for k in kinds)),
+        ("kernel_fault", any(k.fault for k in kinds)),
+        ("truncated", any(k.truncated for k in kinds)),
+        ("unreadable", any(k.unreadable for k in kinds)),
+        ("decode_errors", bool(accounting.decode_errors)),
+        ("recursion_misses", bool(accounting.recursion_misses)),
+        ("sentinel_missing", no_sentinel or accounting.sentinels_seen < accounting.sentinels_expected),
+    )
+    yield from (f"capture:{code}" for code in accounting.errors)
+
+
+def _record_codes(
+    records: Iterable[KernelRecord], classified: Classified, processes: Processes
+) -> Iterator[str]:
+    operations = [operation for operation, _ in classified.operations]
+    tripped = {operation.name for operation in classified.of(EventClass.TRIPWIRE)}
+    flags = Flag(0)
+    for record in records:
+        flags |= record.flags
+        # A string that the kernel could not read either took part in nothing.
+        if record.flags & Flag.UNREADABLE and record.result != -EFAULT:
+            yield "unreadable"
+    yield from _true(
+        ("truncated", bool(flags & Flag.TRUNCATED)),
+        ("walk_fault", bool(flags & Flag.WALK_FAULT)),
+        ("left_slice", "cgroup_attach" in tripped),
+        ("compat_syscall", "compat_syscall" in tripped),
+        ("io_uring_used", any(name.startswith("io_uring") for name in tripped)),
+        ("unpaired_names", unpaired(operations) > 0),
+        ("unlabelled_process", processes.unlabelled > 0),
+    )
+
+
+def _seal_codes(observation: Observation) -> Iterator[str]:
+    seals = {seal.role: seal for seal in observation.seals}
+    for role in _roles(observation):
+        seal = seals.get(role)
+        yield from _true(
+            (f"network_seal:{role}", seal is None or not _sealed(seal)),
+            (f"network_packets:{role}", seal is not None and seal.packets > 0),
+        )
+
+
+def _sealed(seal: NetworkSeal) -> bool:
+    only_loopback = seal.links_start == LOOPBACK and seal.links_end == LOOPBACK
+    return only_loopback and not seal.foreign_routes and not seal.problems
+
+
+def _machine_codes(observation: Observation) -> Iterator[str]:
+    subject, tools = observation.subject, observation.tools
+    ended_first = tools is not None and 0 < tools.ended_ns < subject.ended_ns
+    yield from _true(
+        ("slice_not_empty", observation.survivors > 0),
+        ("proxy_closed_early", ended_first),
+        ("proxy_failed", tools is not None and not tools.success),
+    )
+    yield from observation.problems
+
+
+def _true(*codes: tuple[str, bool]) -> Iterator[str]:
+    return (code for code, holds in codes if holds)

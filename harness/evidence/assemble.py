@@ -1,0 +1,276 @@
+"""From one observed run to the members of its archive (design §2 step 9). Never fails on evidence:
+a run whose agent crashed, hung, or wrote garbage gives an archive that says so.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attrs import Factory, frozen
+
+from harness.contracts import companion, manifest
+from harness.contracts.canonical import ndjson, to_bytes
+from harness.contracts.companion import (
+    AccountingV1,
+    HostV1,
+    NetworkSealV1,
+    RoleSeal,
+    RunSpecDocV1,
+)
+from harness.contracts.converter import unstructure
+from harness.contracts.correlation import CorrelationReport
+from harness.contracts.health import ObservationHealth
+from harness.contracts.rules import sorted_unique
+from harness.contracts.run_event import RunFinished, RunStarted
+from harness.contracts.surface import CapabilitySurface
+from harness.evidence.accounting import Books, capture_counts, class_counts, keep_books, problem_codes
+from harness.evidence.attribute import attribute, read_calls
+from harness.evidence.classify import Classified, Command, Context, EventClass, classify
+from harness.evidence.correlate import correlate, surface
+from harness.evidence.health import derive_health
+from harness.evidence.kernel_v0 import kernel_events_v0
+from harness.evidence.kernel_v1 import kernel_events_v1
+from harness.evidence.layers import PolicyLayer, SdkLayer, policy_layer, sdk_layer
+from harness.evidence.model import ChannelLog, NetworkSeal, Observation, Role
+from harness.evidence.processes import Processes, process_tree, read_processes
+from harness.evidence.surface_v1 import surface_v1
+from harness.spec import RunSpec
+
+
+@frozen(kw_only=True)
+class RunContext:
+    """What was declared before the run; `spec.env` is what the runner set for the subject.
+
+    image_id       content identity of the image (sha256:...)
+    plumbing       per role, argv of every program that belongs to the run itself
+    workspace      how the tools see /workspace: "ro", "rw", or "none" without tools
+    inputs         file below /workspace -> sha256:... of its bytes
+    """
+
+    spec: RunSpec
+    fixture: str
+    image: str
+    image_id: str
+    runtime_roots: tuple[str, ...]
+    deadline_s: float
+    witnesses: tuple[str, ...]
+    plumbing: Mapping[Role, tuple[Command, ...]] = Factory(dict)
+    policy_sha256: str | None = None
+    tools_server: Command | None = None
+    workspace: str = "none"
+    inputs: Mapping[str, str] = Factory(dict)
+    control_prefix: str = "/run/assay"
+
+    @property
+    def run_id(self) -> str:
+        return self.spec.run_id
+
+    @property
+    def classification(self) -> Context:
+        return Context(self.runtime_roots, self.plumbing, self.control_prefix)
+
+
+@frozen(kw_only=True)
+class Assembled:
+    """Bytes of every member but the two manifests, which the writer makes, and what they say.
+
+    unclean            stable codes, sorted; empty for a clean run
+    missing_witnesses  layers that the run was to have and has not
+    """
+
+    v0: dict[str, bytes]
+    companion: dict[str, bytes]
+    unclean: tuple[str, ...]
+    missing_witnesses: tuple[str, ...]
+    health: ObservationHealth
+    surface: CapabilitySurface
+    correlation: CorrelationReport
+
+    @property
+    def clean(self) -> bool:
+        return not self.unclean
+
+
+@frozen
+class _Evidence:
+    """All that was understood, before it is written down."""
+
+    processes: Processes
+    classified: Classified
+    policy: PolicyLayer
+    sdk: SdkLayer
+    missing: tuple[str, ...]
+    books: Books
+
+
+def assemble(observation: Observation, context: RunContext) -> Assembled:
+    """Decode, classify, correlate, check the books; same observation, same bytes."""
+    evidence = _understand(observation, context)
+    run_id, books = context.run_id, evidence.books
+    policy_events, sdk_events = evidence.policy.events, evidence.sdk.events
+    kernel_events = kernel_events_v0(run_id, evidence.classified)
+    captured = observation.accounting is not None
+    health = derive_health(
+        run_id,
+        kernel_events=len(kernel_events),
+        kernel_asked=captured,
+        ring_drops=books.ring_drops,
+        other_losses=books.lost,
+        unclean=books.kernel_unclean if captured else (),
+        policy_events=len(policy_events),
+        sdk_events=len(sdk_events),
+        sdk_tool_calls=len(evidence.sdk.tool_call_ids),
+        platform=context.spec.platform,
+    )
+    capabilities = surface(run_id, kernel_events, policy_events)
+    correlation = correlate(
+        run_id, policy_events, len(kernel_events), sdk_events, evidence.policy.idless_calls
+    )
+    v0 = {
+        manifest.SURFACE: _document(capabilities),
+        manifest.CORRELATION: _document(correlation),
+        manifest.EVENTS: _lines(_run_events(observation, context.spec)),
+        manifest.KERNEL: _lines(kernel_events),
+        manifest.POLICY: _lines(policy_events),
+        manifest.SDK: _lines(sdk_events),
+        manifest.HEALTH: _document(health),
+    }
+    return Assembled(
+        v0=v0,
+        companion=_companion(observation, context, evidence),
+        unclean=books.unclean,
+        missing_witnesses=evidence.missing,
+        health=health,
+        surface=capabilities,
+        correlation=correlation,
+    )
+
+
+def _understand(observation: Observation, context: RunContext) -> _Evidence:
+    run_id = context.run_id
+    processes = read_processes(observation.records)
+    classified = classify(observation.records, processes, context.classification)
+    policy = policy_layer(_data(observation.decisions), run_id)
+    sdk = sdk_layer(_data(observation.sdk_events), run_id)
+    missing = _missing(context.witnesses, observation, policy, sdk)
+    problems = problem_codes("decisions", observation.decisions, policy.problems)
+    problems += problem_codes("sdk", observation.sdk_events, sdk.problems)
+    books = keep_books(observation, processes, classified, problems, missing)
+    return _Evidence(processes, classified, policy, sdk, missing, books)
+
+
+def _missing(
+    witnesses: Iterable[str], observation: Observation, policy: PolicyLayer, sdk: SdkLayer
+) -> tuple[str, ...]:
+    present = {
+        "kernel": observation.accounting is not None,
+        "policy": bool(policy.events),
+        "sdk": bool(sdk.events),
+    }
+    return sorted_unique(name for name in witnesses if not present.get(name, False))
+
+
+def _run_events(observation: Observation, spec: RunSpec) -> tuple[RunStarted, RunFinished]:
+    subject = observation.subject
+    started = RunStarted(
+        run_id=spec.run_id,
+        agent_shim=spec.agent_shim,
+        command=tuple(spec.command),
+        env_keys=sorted_unique(spec.env),
+    )
+    finished = RunFinished(
+        run_id=spec.run_id,
+        exit_code=subject.exit_code,
+        signal=subject.signal,
+        success=subject.success and not observation.timed_out,
+        window_elapsed_ms=observation.elapsed_ms,
+    )
+    return started, finished
+
+
+def _companion(observation: Observation, context: RunContext, evidence: _Evidence) -> dict[str, bytes]:
+    run_id = context.run_id
+    calls = read_calls(_data(observation.decisions))
+    seals = tuple(_seal(seal) for seal in sorted(observation.seals, key=lambda seal: seal.role.value))
+    host = HostV1(run_id=run_id, facts=dict(sorted(observation.host.items())))
+    return {
+        companion.ACCOUNTING: _document(_accounting(observation, run_id, evidence)),
+        companion.ATTRIBUTION: _document(attribute(run_id, evidence.classified, calls)),
+        companion.HOST: _document(host),
+        companion.KERNEL: _lines(kernel_events_v1(run_id, evidence.classified)),
+        companion.NETWORK: _document(NetworkSealV1(run_id=run_id, seals=seals)),
+        companion.PROCESSES: _document(process_tree(run_id, evidence.processes)),
+        companion.RUNSPEC: _document(_runspec(context)),
+        companion.SURFACE: _document(surface_v1(run_id, evidence.classified, evidence.policy.events)),
+    }
+
+
+def _accounting(observation: Observation, run_id: str, evidence: _Evidence) -> AccountingV1:
+    counters, books = observation.accounting, evidence.books
+    return AccountingV1(
+        run_id=run_id,
+        clean=not books.unclean,
+        unclean=books.unclean,
+        missing_witnesses=evidence.missing,
+        capture=None if counters is None else capture_counts(counters),
+        records=class_counts(evidence.classified),
+        identities=books.identities,
+        unlabelled=evidence.processes.unlabelled,
+        io_uring_refused=evidence.classified.counts[EventClass.IO_URING_REFUSED],
+        idless_calls=evidence.policy.idless_calls,
+        survivors=observation.survivors,
+        timed_out=observation.timed_out,
+        problems=_problem_places(evidence),
+    )
+
+
+def _problem_places(evidence: _Evidence) -> tuple[str, ...]:
+    """Layer problems with their line, as `sdk line 2: InvalidJson ...`."""
+    layers = (("decisions", evidence.policy.problems), ("sdk", evidence.sdk.problems))
+    return tuple(
+        f"{channel} line {problem.line}: {problem.identity} {problem.detail}".rstrip()
+        for channel, problems in layers
+        for problem in problems
+    )
+
+
+def _seal(seal: NetworkSeal) -> RoleSeal:
+    return RoleSeal(
+        role=seal.role.value,
+        links_start=seal.links_start,
+        links_end=seal.links_end,
+        foreign_routes=seal.foreign_routes,
+        packets=seal.packets,
+        problems=seal.problems,
+    )
+
+
+def _runspec(context: RunContext) -> RunSpecDocV1:
+    return RunSpecDocV1(
+        run_id=context.run_id,
+        agent_shim=context.spec.agent_shim,
+        command=tuple(context.spec.command),
+        env=dict(sorted(context.spec.env.items())),
+        fixture=context.fixture,
+        image=context.image,
+        image_id=context.image_id,
+        runtime_roots=context.runtime_roots,
+        deadline_s=context.deadline_s,
+        witnesses=context.witnesses,
+        policy_sha256=context.policy_sha256,
+        tools_server=context.tools_server,
+        workspace=context.workspace,
+        plumbing={role.value: commands for role, commands in sorted(context.plumbing.items())},
+        inputs=dict(sorted(context.inputs.items())),
+    )
+
+
+def _data(log: ChannelLog) -> list[bytes]:
+    return [line.data for line in log.lines]
+
+
+def _document(model: object) -> bytes:
+    return to_bytes(unstructure(model))
+
+
+def _lines(models: Iterable[Any]) -> bytes:
+    return ndjson(unstructure(model) for model in models)
