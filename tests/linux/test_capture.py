@@ -31,9 +31,7 @@ class Slice:
             (self.run / name).mkdir()
 
     def arm(self, session: CaptureSession) -> None:
-        session.arm(
-            self.run, self.run / "subject", self.run / "tools", self.run / "harness", self.spool
-        )
+        session.arm(self.run, self.run / "subject", self.run / "tools", self.run / "harness", self.spool)
 
     def start(self, code: str, role: str = "subject") -> "subprocess.Popen[str]":
         procs = str(self.run / role / "cgroup.procs")
@@ -93,9 +91,7 @@ def paths(records: tuple[KernelRecord, ...], prefix: bytes) -> Counter[bytes]:
     )
 
 
-def test_known_workload_gives_exact_counts(
-    session: CaptureSession, slice_: Slice, tmp_path: Path
-) -> None:
+def test_known_workload_gives_exact_counts(session: CaptureSession, slice_: Slice, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("x")
     slice_.arm(session)
@@ -121,9 +117,7 @@ for i in range(53): os.mkdir({str(tmp_path)!r} + '/d'); os.rmdir({str(tmp_path)!
     assert {r.role for r in records if raw in r.raw} == {Role.SUBJECT}
 
 
-def test_paths_are_what_was_really_opened(
-    session: CaptureSession, slice_: Slice, tmp_path: Path
-) -> None:
+def test_paths_are_what_was_really_opened(session: CaptureSession, slice_: Slice, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "file").write_text("x")
     (tmp_path / "link").symlink_to("real")
@@ -157,9 +151,7 @@ except FileNotFoundError: pass
     assert not any(c.truncated for c in accounting.kinds.values())
 
 
-def test_a_path_that_does_not_fit_is_flagged(
-    session: CaptureSession, slice_: Slice, tmp_path: Path
-) -> None:
+def test_a_path_that_does_not_fit_is_flagged(session: CaptureSession, slice_: Slice, tmp_path: Path) -> None:
     slice_.arm(session)
     slice_.run_code(
         f"""
@@ -174,9 +166,7 @@ os.open('f', os.O_CREAT | os.O_WRONLY)
     assert sum(c.truncated for c in accounting.kinds.values()) > 0
 
 
-def test_execution_process_tree_and_network(
-    session: CaptureSession, slice_: Slice, tmp_path: Path
-) -> None:
+def test_execution_process_tree_and_network(session: CaptureSession, slice_: Slice, tmp_path: Path) -> None:
     slice_.arm(session)
     slice_.run_code(
         """
@@ -211,7 +201,7 @@ def test_leaving_the_slice_trips_the_wire(session: CaptureSession, slice_: Slice
 import _posixsubprocess
 child = os.fork()
 if child == 0:
-    os.write(os.open({str(CGROUP / 'cgroup.procs')!r}, os.O_WRONLY), b'0')
+    os.write(os.open({str(CGROUP / "cgroup.procs")!r}, os.O_WRONLY), b'0')
     os._exit(0)
 os.waitpid(child, 0)
 print(child)
@@ -233,7 +223,9 @@ print(n)
 """
 
 
-def flood(session: CaptureSession, slice_: Slice, target: Path, seconds: float) -> tuple[int, CaptureAccounting]:
+def flood(
+    session: CaptureSession, slice_: Slice, target: Path, seconds: float
+) -> tuple[int, CaptureAccounting]:
     """Two unpaced producers; returns their own count of opens and the accounting."""
     slice_.arm(session)
     code = PRODUCER.format(seconds=seconds, path=str(target))
@@ -246,9 +238,7 @@ def flood(session: CaptureSession, slice_: Slice, target: Path, seconds: float) 
     return opens, accounting
 
 
-def test_two_unpaced_producers_lose_nothing(
-    session: CaptureSession, slice_: Slice, tmp_path: Path
-) -> None:
+def test_two_unpaced_producers_lose_nothing(session: CaptureSession, slice_: Slice, tmp_path: Path) -> None:
     (tmp_path / "target").write_text("x")
     opens, accounting = flood(session, slice_, tmp_path / "target", 10)
     whole(accounting)
@@ -269,9 +259,7 @@ def test_back_pressure_saves_a_slow_consumer(slice_: Slice, tmp_path: Path) -> N
 
 def test_without_back_pressure_the_loss_is_counted_exactly(slice_: Slice, tmp_path: Path) -> None:
     (tmp_path / "target").write_text("x")
-    with CaptureSession(
-        CaptureOptions(ring_bytes=1 << 20, throttle=4 << 20, backpressure=False)
-    ) as session:
+    with CaptureSession(CaptureOptions(ring_bytes=1 << 20, throttle=4 << 20, backpressure=False)) as session:
         _, accounting = flood(session, slice_, tmp_path / "target", 2)
     counters = accounting.kinds[Kind.OPEN]
     assert counters.dropped > 0

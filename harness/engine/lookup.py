@@ -1,0 +1,27 @@
+"""An image that is already in the engine, by whatever name the user knows it."""
+
+import json
+from typing import Any
+
+from docker.errors import APIError, ImageNotFound
+
+from harness.errors import InputError
+
+ROOTS_LABEL = "dev.assay.runner.runtime_roots"
+
+
+def find_image(client: Any, name: str) -> tuple[str, tuple[str, ...]]:
+    """(image ID, runtime roots that its label declares). InputError if the engine does not have it."""
+    try:
+        image = client.images.get(name)
+    except (ImageNotFound, APIError):
+        raise InputError(
+            f"the engine has no image {name!r}",
+            place="--image",
+            hint="load it first (`docker load`); nothing is pulled from anywhere",
+        ) from None
+    try:
+        roots = json.loads((image.labels or {}).get(ROOTS_LABEL, "[]"))
+    except ValueError:
+        roots = []
+    return image.id, tuple(root for root in roots if isinstance(root, str) and root.startswith("/"))

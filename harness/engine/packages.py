@@ -1,0 +1,140 @@
+"""npm trees and Python wheels as file trees: pinned by hash, installed without running their code.
+
+npm and pip run with an allow-list of the environment and an empty home, but with the machine's own
+configuration of registries, proxies and certificates. No address stands in a lock file.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from harness.engine.layers import Entry, Tree
+from harness.errors import EnvironmentUnfitError, VerificationError
+
+INSTALL_TIMEOUT_S = 900
+
+# How the machine reaches its registries; nothing else of the environment may matter.
+PASSED = (
+    "PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL",
+    "PIP_TRUSTED_HOST", "PIP_CONFIG_FILE", "NPM_CONFIG_REGISTRY", "NPM_CONFIG_USERCONFIG", "NPM_TOKEN",
+)  # fmt: skip
+
+# No program reads these while it runs: source maps, type declarations, sources in TypeScript, prose.
+NPM_DROPPED = (".package-lock.json", "*.map", "*.ts", "*.mts", "*.cts", "*.md", "*.markdown", "*.tsbuildinfo")
+PIP_DROPPED = (
+    "bin/*",
+    "*.pyc",
+    "*.pyi",
+    "*.dist-info/RECORD",
+    "*.dist-info/direct_url.json",
+    "*.dist-info/REQUESTED",
+)
+
+# Wheels are chosen for the image's interpreter, whatever the host's is (PEP 600 tags, newest glibc first).
+WHEELS_FOR = ["--python-version=3.11", "--implementation=cp", "--only-binary=:all:"] + [
+    f"--platform=manylinux{version}_x86_64"
+    for version in (
+        "_2_36",
+        "_2_34",
+        "_2_31",
+        "_2_28",
+        "_2_24",
+        "_2_17",
+        "2014",
+        "_2_12",
+        "2010",
+        "_2_5",
+        "1",
+    )
+]
+
+
+def npm_tree(lock: Path, scratch: Path, store: Path) -> Tree:
+    """node_modules of `lock` (package.json beside it), built in `scratch`; `store` keeps npm's cache.
+
+    Raises VerificationError if a package is not what the lock says, EnvironmentUnfitError if npm fails.
+    """
+    shutil.copyfile(lock, scratch / "package-lock.json")
+    shutil.copyfile(lock.with_name("package.json"), scratch / "package.json")
+    command = ["npm", "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--no-bin-links",
+               "--loglevel=error", "--prefer-offline", f"--cache={store / 'npm'}"]  # fmt: skip
+    _install(command, scratch, lock, mismatch="EINTEGRITY")
+    return _tree(scratch / "node_modules", NPM_DROPPED)
+
+
+def pip_tree(lock: Path, scratch: Path, store: Path) -> Tree:
+    """The wheels of the hashed requirement file `lock`, unpacked in `scratch`; otherwise as npm_tree."""
+    site = scratch / "site"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile",
+               "--require-hashes", "--disable-pip-version-check", f"--cache-dir={store / 'pip'}", *WHEELS_FOR,
+               f"--target={site}", f"--requirement={lock.resolve()}"]  # fmt: skip
+    _install(command, scratch, lock, mismatch="DO NOT MATCH THE HASHES")
+    return _tree(site, PIP_DROPPED)
+
+
+def tool_environment(outer: Mapping[str, str], scratch: Path) -> dict[str, str]:
+    """The environment of npm and pip: `scratch` as home, and the machine's way to its registries."""
+    home = Path(outer.get("HOME", "/"))
+    passed = {key: value for key, value in outer.items() if key in PASSED or key.upper() in PASSED}
+    defaults = {
+        "NPM_CONFIG_USERCONFIG": [home / ".npmrc"],
+        "PIP_CONFIG_FILE": [home / ".config/pip/pip.conf", home / ".pip/pip.conf"],
+    }
+    for key, places in defaults.items():
+        found = [str(place) for place in places if place.is_file()]
+        if found and key not in {name.upper() for name in passed}:
+            passed[key] = found[0]
+    return passed | {"HOME": str(scratch), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def _install(command: list[str], scratch: Path, lock: Path, *, mismatch: str) -> None:
+    """Run an installer; `mismatch` is what it says when a package has another hash."""
+    place = str(lock)
+    try:
+        done = subprocess.run(
+            command,
+            cwd=scratch,
+            env=tool_environment(os.environ, scratch),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=INSTALL_TIMEOUT_S,
+        )
+    except FileNotFoundError:
+        raise EnvironmentUnfitError(
+            f"{command[0]} is not installed", place=place, hint="install it"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise EnvironmentUnfitError(
+            f"{command[0]} was not done after {INSTALL_TIMEOUT_S} s", place=place, hint="check the network"
+        ) from None
+    if done.returncode == 0:
+        return
+    said = f"{done.stdout}\n{done.stderr}".strip()
+    if mismatch in said:
+        raise VerificationError(
+            "PackageDigestMismatch", said[-2000:], place=place, hint="do not trust the source of this package"
+        )
+    raise EnvironmentUnfitError(
+        f"the installer failed: {said[-2000:]}",
+        place=place,
+        hint="check the lock, the network, and how npm or pip is configured",
+    )
+
+
+def _tree(root: Path, dropped: tuple[str, ...]) -> Tree:
+    tree: dict[str, Entry] = {}
+    for path in root.rglob("*"):
+        name = path.relative_to(root).as_posix()
+        if any(fnmatchcase(name, pattern) for pattern in dropped):
+            continue
+        if path.is_symlink():
+            tree[name] = Entry(target=str(path.readlink()))
+        elif path.is_file():
+            tree[name] = Entry(source=path, executable=bool(path.stat().st_mode & 0o100))
+    return tree

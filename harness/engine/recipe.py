@@ -1,0 +1,147 @@
+"""What an image is declared to be: image.toml of a fixture, images/base.toml and its lock.
+
+Unknown keys and wrong types are refused with their place, before anything is fetched.
+"""
+
+import tomllib
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from attrs import Factory, field, frozen
+
+from harness.contracts.converter import constant, structure
+from harness.errors import InputError
+
+T = TypeVar("T")
+
+IMAGES = Path(__file__).resolve().parents[2] / "images"
+BASES = ("python", "node")
+
+
+@frozen
+class AppSpec:
+    """The fixture's own part: `files` go to /opt/app, `npm` (a package-lock.json with its package.json
+    beside it) to /opt/app/node_modules, `pip` (a hashed requirement file) to /opt/site."""
+
+    files: tuple[str, ...] = ()
+    npm: str | None = None
+    pip: str | None = None
+
+
+@frozen
+class ImageFile:
+    """image.toml as written."""
+
+    name: str
+    base: str
+    runtime_roots: tuple[str, ...]
+    app: AppSpec = AppSpec()
+    env: dict[str, str] = Factory(dict)
+    schema: str = constant("assay.runner.image.v1")
+
+
+@frozen
+class Recipe:
+    """An image.toml that passed all checks, with the folder it came from."""
+
+    folder: Path
+    file: ImageFile
+
+
+@frozen
+class Deb:
+    """One pinned package: `path` is its place in any Debian mirror, `size` in bytes."""
+
+    name: str
+    version: str
+    path: str
+    size: int
+    sha256: str
+
+
+@frozen
+class DebLock:
+    """images/base.lock.toml, written by images/lock.py."""
+
+    suite: str
+    deb: tuple[Deb, ...]
+    schema: str = constant("assay.runner.deb_lock.v1")
+
+
+@frozen
+class BaseSpec:
+    """images/base.toml: which Debian packages, what of them, and what else stands in the root folder.
+
+    `drop` and `only` are fnmatch patterns ("*" crosses "/") on paths without a leading "/"; of a
+    package named in `only` nothing else is taken.
+    """
+
+    suite: str
+    packages: tuple[str, ...]
+    drop: tuple[str, ...] = ()
+    only: dict[str, tuple[str, ...]] = Factory(dict)
+    folders: tuple[str, ...] = ()
+    links: dict[str, str] = Factory(dict)
+    files: dict[str, str] = Factory(dict)
+    schema: str = constant("assay.runner.base_image.v1")
+
+
+@frozen
+class Base:
+    """The Debian part of every image, with the bytes that declare it (they are its cache key)."""
+
+    spec: BaseSpec
+    lock: DebLock
+    declared: tuple[bytes, ...] = field(repr=False)
+
+
+def load_recipe(folder: Path) -> Recipe:
+    """Read and check `folder`/image.toml; InputError names the place and the remedy."""
+    path = folder / "image.toml"
+    file = _structure(ImageFile, _read(path), path)
+    named = [*file.app.files, *filter(None, (file.app.npm, file.app.pip))]
+    if file.app.npm:
+        named.append(str(Path(file.app.npm).with_name("package.json")))
+    unsafe = [name for name in named if name.startswith("/") or ".." in PurePosixPath(name).parts]
+    missing = [name for name in named if name not in unsafe and not (folder / name).is_file()]
+    relative = [root for root in file.runtime_roots if not root.startswith("/")]
+    for wrong, what, hint in (
+        (file.name != folder.name, f"name {file.name!r} is not the folder's name", "make them equal"),
+        (file.base not in BASES, f"base {file.base!r} is not known", f"known: {', '.join(BASES)}"),
+        (bool(unsafe), f"{unsafe} lead out of the fixture's folder", "name files below it"),
+        (bool(missing), f"{missing} are not in the fixture's folder", "add them, or correct [app]"),
+        (bool(relative), f"runtime_roots {relative} are not absolute", "begin them with '/'"),
+    ):
+        if wrong:
+            raise InputError(what, place=str(path), hint=hint)
+    return Recipe(folder, file)
+
+
+def load_base(images: Path = IMAGES) -> Base:
+    """Read images/base.toml and its lock; InputError when they do not name the same packages."""
+    spec_path, lock_path = images / "base.toml", images / "base.lock.toml"
+    declared = (_read(spec_path), _read(lock_path))
+    spec = _structure(BaseSpec, declared[0], spec_path)
+    lock = _structure(DebLock, declared[1], lock_path)
+    if spec.suite != lock.suite or sorted(spec.packages) != sorted(deb.name for deb in lock.deb):
+        raise InputError(
+            "locks other packages than base.toml asks for", place=str(lock_path), hint="run images/lock.py"
+        )
+    return Base(spec, lock, declared)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"cannot be read: {error.strerror}", place=str(path), hint="check the path"
+        ) from None
+
+
+def _structure(cls: type[T], raw: bytes, path: Path) -> T:
+    try:
+        document = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"not valid TOML: {error}", place=str(path), hint="correct it") from None
+    return structure(cls, document, place=str(path))

@@ -1,0 +1,206 @@
+"""./enter for real: the second call is quick and silent, and a hopeless host is told why."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.linux
+
+REPOSITORY = Path(__file__).parents[2]
+ENTER = REPOSITORY / "enter"
+
+
+def _enter(
+    *command: str, cwd: Path = Path("/"), script: Path = ENTER, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "PATH", "HOME"))}
+    return subprocess.run(
+        [script, *command],
+        cwd=cwd,
+        env=kept | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def made() -> None:
+    """The default state has its environment."""
+    assert _enter("true").returncode == 0
+
+
+@pytest.fixture
+def copy(made: None) -> Iterator[Path]:
+    """A clone elsewhere that everyone may read, with a space in its path, and a state beside it.
+
+    The merged kernel headers are the default state's, because 20 000 links take their time.
+    """
+    with tempfile.TemporaryDirectory(prefix="assay-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        clone = Path(folder) / "my clone"
+        (clone / "requirements").mkdir(parents=True)
+        shutil.copy2(ENTER, clone)
+        shutil.copy2(REPOSITORY / "requirements" / "dev.lock", clone / "requirements")
+        (clone / "state").mkdir()
+        (clone / "state" / "kheaders").symlink_to("/var/lib/assay-runner/kheaders")
+        yield clone
+
+
+def test_second_call_is_quick_and_silent(made: None) -> None:
+    started = time.monotonic()
+    again = _enter("true")
+    assert time.monotonic() - started < 1
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+
+
+def test_runs_in_the_callers_folder_with_the_pinned_environment(made: None, tmp_path: Path) -> None:
+    code = """
+import os, sys, attrs, bcc, harness
+for found in (os.getcwd(), harness.__file__, sys.prefix, os.environ["ASSAY_RUNNER_STATE"]): print(found)
+for found in (os.path.realpath(bcc.__file__), attrs.__file__): print(found)
+print(os.path.exists(os.environ["BCC_KERNEL_SOURCE"] + "/include/generated/autoconf.h"))
+"""
+    done = _enter("python", "-c", code, cwd=tmp_path)
+    assert done.stderr == ""
+    cwd, package, prefix, state, bcc, attrs, headers = done.stdout.splitlines()
+    assert cwd == str(tmp_path)
+    assert package == str(REPOSITORY / "harness" / "__init__.py")
+    assert state == "/var/lib/assay-runner"
+    assert prefix.startswith(f"{state}/venv-")
+    assert bcc.startswith("/usr/lib/python3/dist-packages/bcc/")
+    assert attrs.startswith(prefix)
+    assert headers == "True"
+
+
+def test_arguments_and_exit_code_arrive(made: None) -> None:
+    done = _enter("sh", "-c", 'printf "%s|" "$@"; exit 7', "sh", "a b", "", "*")
+    assert (done.returncode, done.stdout) == (7, "a b||*|")
+
+
+def test_works_from_another_clone(made: None, copy: Path) -> None:
+    done = _enter(
+        "sh", "-c", "echo $PYTHONPATH; command -v assay-runner", script=copy / "enter", cwd=copy.parent
+    )
+    pythonpath, script = done.stdout.splitlines()
+    assert pythonpath == str(copy)
+    assert script.startswith("/var/lib/assay-runner/venv-")
+    assert done.stderr == ""
+
+
+def test_usage() -> None:
+    done = _enter()
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+
+
+def test_inside_nix_it_only_sets_the_path(tmp_path: Path) -> None:
+    done = _enter("sh", "-c", "echo $PYTHONPATH $ASSAY_RUNNER_STATE", IN_NIX_SHELL="impure")
+    assert done.stdout == f"{REPOSITORY}\n"
+
+
+def test_nix_is_used_when_new_enough_and_there_is_a_flake(copy: Path) -> None:
+    (copy / "flake.nix").write_text("{}")
+    nix = copy / "bin" / "nix"
+    nix.parent.mkdir()
+    path = f"{nix.parent}:{os.environ['PATH']}"
+
+    def answer(version: str, switch: str = "1") -> str:
+        nix.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "nix (Nix) {version}" || echo "nix: $*"\n')
+        nix.chmod(0o755)
+        done = _enter("echo", "direct", script=copy / "enter", PATH=path, ASSAY_RUNNER_NIX=switch)
+        return done.stdout
+
+    assert f"develop {copy} -c echo direct" in answer("2.18.1")
+    assert "develop" in answer("2.101.0")
+    assert answer("2.9.2") == "direct\n"
+    assert answer("2.30.0", switch="0") == "direct\n"
+
+
+def _as_nobody(copy: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    command = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "env",
+        "-i",
+        "PATH=/usr/bin:/bin",
+    ]
+    return subprocess.run(
+        [*command, *variables, str(copy / "enter"), "true"],
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def test_where_nothing_can_be_made_every_problem_has_its_remedy(copy: Path) -> None:
+    for environment in ({}, {"HOME": "/nonexistent"}, {"ASSAY_RUNNER_STATE": "/proc/nowhere"}):
+        done = _as_nobody(copy, **environment)
+        assert done.returncode == 5
+        assert done.stdout == ""
+        assert "cannot be written" in done.stderr
+        assert "set ASSAY_RUNNER_STATE" in done.stderr
+
+
+def test_two_at_once_and_an_interrupted_one(copy: Path) -> None:
+    """With a lock of two small packages: half an environment is made anew, and by one of two only."""
+    dev = (copy / "requirements" / "dev.lock").read_text()
+    wanted = [part for part in dev.split("\n\n")[0].split("\nattrs==") if part]
+    small = "attrs==" + wanted[1].split("\ncattrs==")[0] + "\n"
+    (copy / "requirements" / "dev.lock").write_text(small)
+    state = copy / "state"
+    half = subprocess.Popen(
+        [copy / "enter", "true"],
+        env=os.environ | {"ASSAY_RUNNER_STATE": str(state)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(state.glob("venv-*/bin/python")):
+        assert half.poll() is None
+        time.sleep(0.01)
+    os.killpg(half.pid, 9)
+    half.communicate()
+    [venv] = state.glob("venv-*")
+    assert not (venv / ".complete").exists()
+
+    both = [
+        subprocess.Popen(
+            [copy / "enter", "python", "-c", "import attrs; print(attrs.__version__)"],
+            env=os.environ | {"ASSAY_RUNNER_STATE": str(state)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    assert sum("making the virtual environment" in error for _, error in answers) == 1
+    assert all(output == f"{small.split('==')[1].split(' ')[0]}\n" for output, _ in answers)
+
+
+def test_a_package_with_another_digest_is_refused(copy: Path) -> None:
+    text = (copy / "requirements" / "dev.lock").read_text()
+    attrs = "attrs==" + text.split("\nattrs==")[1].split("\ncattrs==")[0]
+    digest = attrs.split("sha256:")[1][:8]
+    broken = attrs.replace(digest, "00000000", 1).split(" \\\n")
+    (copy / "requirements" / "dev.lock").write_text(" \\\n".join(broken[:2]).rstrip("\\\n ") + "\n")
+    done = _enter("true", script=copy / "enter", ASSAY_RUNNER_STATE=str(copy / "state"))
+    assert done.returncode == 5
+    assert "pip install failed" in done.stderr
+    assert list((copy / "state").glob("venv-*/.complete")) == []

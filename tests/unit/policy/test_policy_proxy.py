@@ -1,0 +1,280 @@
+"""What the proxy forwards, denies and records: real proxy, bridges, server and recorder."""
+
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.unit.policy.conftest import Rig
+
+MODERN = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+def test_a_session_of_the_2025_era(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    bridge.send(id=0, method="initialize", params={"protocolVersion": "2025-11-25", "capabilities": {}})
+    assert bridge.receive()["result"]["protocolVersion"] == "2025-11-25"
+    bridge.send(method="notifications/initialized")
+    bridge.send(id=1, method="tools/list")
+    assert bridge.receive()["result"]["tools"] == [{"name": "echo", "description": "déjà vu"}]
+    bridge.call(2, "read_file", {"path": "a/../b.txt"}, "tc_1")
+    assert json.loads(bridge.receive()["result"]["content"][0]["text"]) == {"path": "a/../b.txt"}
+    assert bridge.close() == 0
+    canonical = json.dumps({"path": "a/../b.txt"}, sort_keys=True, separators=(",", ":"))
+    (decision,) = rig.data("tool.decision")
+    digest = "sha256:" + hashlib.sha256(rig.policy.read_bytes()).hexdigest()
+    assert decision.pop("monotonic_ns") > 0
+    assert decision == {
+        "tool": "read_file",
+        "decision": "allow",
+        "reason_code": "P_POLICY_ALLOW",
+        "rule": "reads",
+        "tool_call_id": "tc_1",
+        "id_key": "dev.assay.runner/tool_call_id",
+        "duplicate_id": False,
+        "request_id": 2,
+        "policy_digest": digest,
+        "paths": ["/workspace/b.txt"],
+        "args_sha256": hashlib.sha256(canonical.encode()).hexdigest(),
+    }
+    (answered,) = rig.data("tool.answered")
+    assert answered["monotonic_ns"] > 0
+    assert (answered["tool_call_id"], answered["request_id"], answered["is_error"]) == ("tc_1", 2, False)
+    assert rig.data("proxy.ready")[0]["policy_digest"] == digest
+    assert not rig.data("proxy.rejected")
+    for number, event in enumerate(rig.events(), 1):
+        assert event["specversion"] == "1.0"
+        assert event["source"] == "assay://runner-spike/run_x"
+        assert event["id"] == f"evt_{number:06d}"
+        assert event["time"].endswith("Z")
+
+
+def test_a_session_of_the_2026_era(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    bridge.send(id="probe", method="server/discover", params={"_meta": MODERN})
+    assert bridge.receive()["result"]["supportedVersions"] == ["2026-07-28"]
+    bridge.call(1, "echo", {"a": 1}, "tc_1", **MODERN)
+    assert bridge.receive()["result"]["resultType"] == "complete"
+    bridge.call(2, "write_file", {"path": "x"}, "tc_2", **MODERN)
+    assert bridge.receive()["result"] == {
+        "content": [{"type": "text", "text": "denied by policy: tool 'write_file', rule 'default'"}],
+        "isError": True,
+        "_meta": {"dev.assay.runner/decision": "deny", "dev.assay.runner/rule": "default"},
+        "resultType": "complete",
+    }
+    assert [message["method"] for message in rig.forwarded()] == ["server/discover", "tools/call"]
+
+
+def test_a_legacy_server_is_not_asked_to_discover_and_not_started_for_it(rig: "Rig") -> None:
+    rig.start(legacy=True)
+    probe = rig.bridge()
+    probe.send(id="probe", method="server/discover", params={"_meta": MODERN})
+    assert probe.receive() == {
+        "jsonrpc": "2.0",
+        "id": "probe",
+        "error": {"code": -32601, "message": "Method not found"},
+    }
+    assert probe.close() == 0
+    assert rig.received() == []
+    bridge = rig.bridge()
+    bridge.send(id=0, method="initialize", params={})
+    assert "result" in bridge.receive()
+    assert [message["method"] for message in rig.forwarded()] == ["initialize"]
+    assert not rig.data("proxy.rejected")
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "rule", "code"),
+    [
+        ("write_file", {"path": "a"}, "default", "P_TOOL_NOT_ALLOWED"),
+        ("read_file", {"path": "/etc/passwd"}, "default", "P_TOOL_NOT_ALLOWED"),
+        ("read_file", {"path": "../etc/passwd"}, "default", "P_TOOL_NOT_ALLOWED"),
+        ("read_file", {"path": "/workspace/a/../../etc/passwd"}, "default", "P_TOOL_NOT_ALLOWED"),
+        ("read_file", {"path": "//etc/passwd"}, "default", "P_TOOL_NOT_ALLOWED"),
+        ("read_file", {"path": ["a", "/etc/passwd"]}, "default", "P_TOOL_NOT_ALLOWED"),
+        ("read_file", {}, "default", "P_TOOL_NOT_ALLOWED"),
+        ("read_file", {"path": "x/../secret/key"}, "secrets", "P_POLICY_DENY"),
+        ("echo", {"path": "secret"}, "secrets", "P_POLICY_DENY"),
+        ("echo", {"PATH": "secret"}, "secrets", "P_POLICY_DENY"),
+    ],
+)
+def test_a_denied_call_is_answered_recorded_and_not_forwarded(
+    rig: "Rig", tool: str, arguments: dict[str, Any], rule: str, code: str
+) -> None:
+    bridge = rig.start().bridge()
+    bridge.call(5, tool, arguments, "tc_1")
+    answer = bridge.receive()
+    assert answer["id"] == 5
+    assert answer["result"]["isError"] is True
+    assert answer["result"]["_meta"]["dev.assay.runner/rule"] == rule
+    assert "resultType" not in answer["result"]
+    (decision,) = rig.data("tool.decision")
+    assert (decision["decision"], decision["rule"], decision["reason_code"]) == ("deny", rule, code)
+    assert not rig.data("tool.answered")
+    assert rig.received() == []  # not even started
+
+
+@pytest.mark.parametrize("tool_call_id", [None, "", "  ", 7, True, ["tc"], {"id": "tc"}])
+def test_a_call_without_an_explicit_id_is_denied(rig: "Rig", tool_call_id: object) -> None:
+    bridge = rig.start().bridge()
+    bridge.call("request-id-is-no-tool-id", "echo", {}, tool_call_id)
+    assert bridge.receive()["result"]["isError"] is True
+    (decision,) = rig.data("tool.decision")
+    assert decision["decision"] == "deny"
+    assert decision["reason_code"] == decision["rule"] == "missing_tool_call_id"
+    assert decision["tool_call_id"] is None
+    assert decision["id_key"] is None
+    assert rig.received() == []
+
+
+def test_which_key_carried_the_id_is_recorded(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    bridge.call(1, "echo", {"_meta": {"tool_call_id": "inner"}}, "own", **{"claudecode/toolUseId": "claude"})
+    bridge.call(2, "echo", {"_meta": {"tool_call_id": "inner"}}, None, **{"claudecode/toolUseId": "claude"})
+    bridge.call(3, "echo", {"_meta": {"tool_call_id": "inner"}}, None)
+    for _ in range(3):
+        assert "isError" not in bridge.receive()["result"]
+    assert [(decision["tool_call_id"], decision["id_key"]) for decision in rig.data("tool.decision")] == [
+        ("own", "dev.assay.runner/tool_call_id"),
+        ("claude", "claudecode/toolUseId"),
+        ("inner", "arguments._meta.tool_call_id"),
+    ]
+
+
+def test_an_id_used_twice_in_a_run_is_judged_and_flagged(rig: "Rig") -> None:
+    rig.start()
+    first, second = rig.bridge(), rig.bridge()
+    for bridge, tool_call_id in ((first, "same"), (second, "same"), (second, "other")):
+        bridge.call(1, "echo", {}, tool_call_id)
+        assert "isError" not in bridge.receive()["result"]
+    assert [decision["duplicate_id"] for decision in rig.data("tool.decision")] == [False, True, False]
+
+
+def test_errors_of_the_tool_are_recorded_as_such(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    bridge.call(1, "fail", {}, "tc_result")
+    assert bridge.receive()["result"]["isError"] is True
+    bridge.call(2, "error", {}, "tc_error")
+    assert bridge.receive()["error"]["code"] == -32000
+    assert [(event["tool_call_id"], event["is_error"]) for event in rig.data("tool.answered")] == [
+        ("tc_result", True),
+        ("tc_error", True),
+    ]
+
+
+def test_the_host_has_the_decision_before_the_server_has_the_call(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    for number in range(20):
+        bridge.call(number, "echo", {"n": number}, f"tc_{number}")
+        bridge.receive()
+    received = [entry["time_ns"] for entry in rig.received() if entry["what"] == "line"]
+    decided = [event["stamp"] for event in rig.events("tool.decision")]
+    answered = [event["stamp"] for event in rig.events("tool.answered")]
+    assert len(received) == len(decided) == len(answered) == 20
+    assert all(d < r < a for d, r, a in zip(decided, received, answered, strict=True))
+
+
+def test_nothing_is_forwarded_while_the_host_withholds_its_acknowledgement(rig: "Rig") -> None:
+    bridge = rig.start(acknowledge=False).bridge()
+    bridge.send(id=0, method="tools/list")
+    assert "result" in bridge.receive()
+    bridge.call(1, "echo", {}, "tc_1")
+    rig.wait_for("assay.tool.decision")
+    assert bridge.silent(0.3)
+    assert [message["method"] for message in rig.forwarded()] == ["tools/list"]
+    # Nor does it hold up another connection, or let a later message of its own overtake it.
+    bridge.send(id=2, method="ping")
+    other = rig.bridge()
+    other.send(id=0, method="ping")
+    assert other.receive()["id"] == 0
+    assert bridge.silent(0.1)
+    # When the host goes, the waiting call is denied, still without being forwarded.
+    rig.stop()
+    answer = bridge.receive()
+    assert answer["id"] == 1
+    assert answer["result"]["_meta"]["dev.assay.runner/rule"] == "recorder_gone"
+    assert [message["method"] for message in rig.forwarded()] == ["tools/list", "ping"]
+
+
+def test_parallel_calls_and_parallel_sessions(rig: "Rig") -> None:
+    rig.start()
+    bridges = [rig.bridge() for _ in range(4)]
+    started = time.monotonic()
+    for bridge in bridges:
+        for number in range(5):
+            bridge.call(number, "slow", {"seconds": 0.2, "n": number}, f"tc_{bridges.index(bridge)}_{number}")
+    for bridge in bridges:
+        assert sorted(bridge.receive()["id"] for _ in range(5)) == list(range(5))
+    assert time.monotonic() - started < 3  # one after the other would take 4 s
+    assert len({entry["pid"] for entry in rig.received()}) == 4  # one server a connection
+    ids = {f"tc_{b}_{n}" for b in range(4) for n in range(5)}
+    assert {event["tool_call_id"] for event in rig.data("tool.decision")} == ids
+    assert {event["tool_call_id"] for event in rig.data("tool.answered")} == ids
+
+
+def test_a_large_answer_reaches_a_slow_reader_whole_and_stops_nobody_else(rig: "Rig") -> None:
+    rig.start()
+    slow, other = rig.bridge(), rig.bridge()
+    slow.call(1, "big", {"size": 10_000_000}, "tc_big")
+    slow.call(2, "big", {"size": 10_000_000}, "tc_big_2")
+    rig.wait_for("assay.tool.answered")
+    for number in range(5):  # while nobody reads the big one
+        other.call(number, "echo", {}, f"tc_{number}")
+        assert other.receive(3)["id"] == number
+    for _ in range(2):
+        time.sleep(0.1)
+        assert len(slow.receive(20)["result"]["content"][0]["text"]) == 10_000_000
+
+
+def test_requests_of_the_server_are_relayed_and_only_their_answers_pass(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    bridge.send(id=77, result={"roots": []})  # before it was asked
+    assert bridge.receive()["error"]["code"] == -32600
+    bridge.call(1, "ask", {}, "tc_1")
+    assert bridge.receive() == {"jsonrpc": "2.0", "id": 77, "method": "roots/list"}
+    bridge.send(id=77, result={"roots": []})
+    assert bridge.receive()["id"] == 1
+    bridge.send(id=77, result={"roots": []})  # a second time
+    assert bridge.receive()["error"]["code"] == -32600
+    assert [message.get("method", "response") for message in rig.forwarded()] == ["tools/call", "response"]
+    assert [event["reason"] for event in rig.data("proxy.rejected")] == ["unexpected_response"] * 2
+
+
+def test_an_id_in_flight_cannot_be_used_again(rig: "Rig") -> None:
+    """Otherwise one answer could be taken for that of another call."""
+    bridge = rig.start().bridge()
+    bridge.call(1, "slow", {"seconds": 0.5}, "tc_1")
+    bridge.call(1, "echo", {}, "tc_2")
+    assert bridge.receive() == {
+        "jsonrpc": "2.0",
+        "id": None,
+        "error": {"code": -32600, "message": "refused by the policy proxy: id_in_use"},
+    }
+    assert bridge.receive()["id"] == 1
+    bridge.call(1, "echo", {}, "tc_3")
+    assert bridge.receive()["id"] == 1
+    assert [event["tool_call_id"] for event in rig.data("tool.answered")] == ["tc_1", "tc_3"]
+    assert len(rig.forwarded()) == 2
+
+
+def test_what_is_forwarded_is_what_was_judged(rig: "Rig") -> None:
+    """Not the client's bytes: nothing that two parsers could read differently gets through."""
+    bridge = rig.start().bridge()
+    text = b'{ "jsonrpc" : "2.0", "id":1,"method":"tools\\u002fcall" ,"params":{"name":"echo","arguments":'
+    bridge.raw(
+        text
+        + '{"a":"\u2028é\\ud800","n":1.50}'.encode()
+        + b',"_meta":{"dev.assay.runner/tool_call_id":"tc"}}}\r\n'
+    )
+    bridge.receive()
+    (entry,) = [entry for entry in rig.received() if entry["what"] == "line"]
+    assert entry["line"] == (
+        '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":'
+        '{"a":"\\u2028\\u00e9\\ud800","n":1.5},"_meta":{"dev.assay.runner/tool_call_id":"tc"}}}\n'
+    )
