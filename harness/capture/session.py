@@ -132,6 +132,11 @@ class CaptureSession:
         )
         return records, accounting
 
+    def abandon(self) -> None:
+        """Close a window that nobody will read, if one is open."""
+        if self._window is not None:
+            self.disarm()
+
     def close(self) -> None:
         """End the capture process; everything it attached goes with it."""
         self._control.close()

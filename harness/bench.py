@@ -1,0 +1,62 @@
+"""What runs share: a fit host, a live engine, a loaded capture program. Opened once, used for many runs."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from harness.capture.session import CaptureOptions, CaptureSession
+from harness.engine.containers import sweep_dead_runs
+from harness.engine.daemon import checks as engine_checks
+from harness.engine.daemon import describe, ensure_engine
+from harness.host import doctor, kernel
+from harness.host.state import State
+
+Progress = Callable[[str], None]
+
+
+class Bench:
+    """Context manager. EnvironmentUnfitError on entry names everything that is missing.
+
+    Entering also removes whatever a killed run left behind: containers, cgroups, folders.
+    """
+
+    def __init__(self, state: State, progress: Progress, options: CaptureOptions | None = None) -> None:
+        self.state = state
+        self.progress = progress
+        self._options = options or CaptureOptions()
+        self._stack = ExitStack()
+        self.capture: CaptureSession
+        self.client: Any
+        self.engine: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            doctor.require_fit(self.state, engine_checks)
+            self.state.prepare()
+            # Compiles in its own process while the engine starts.
+            self.capture = stack.enter_context(CaptureSession(self._options))
+            self.client = ensure_engine(self.state)
+            stack.callback(self.client.close)
+            self.engine = describe(self.client)
+            for name in sweep_dead_runs(self.client, self.state):
+                self.progress(f"removed what the killed run {name} left behind")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def host_facts(self) -> dict[str, str]:
+        """Facts of host, engine and program for companion/host.json."""
+        found = kernel.facts()
+        program = self.capture.facts
+        return {
+            "kernel": found.release,
+            "machine": found.machine,
+            "btf_sha256": program["btf_digest"],
+            "program_sha256": program["digest"],
+            **self.engine,
+        }

@@ -1,0 +1,187 @@
+"""The command line: argparse tree and exit codes, no logic (design §8).
+
+Right-wing modules are imported by the commands that need them, so that `verify` runs on any laptop.
+"""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from harness import __version__
+from harness.errors import AssayError, FindingError, InputError
+from harness.present.progress import Progress
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the only place where an error becomes an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return main_inner(sys.argv[1:] if argv is None else list(argv))
+    except AssayError as error:
+        print(f"assay-runner: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("assay-runner: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def main_inner(argv: list[str]) -> int:
+    """Parse and dispatch; raises AssayError."""
+    command: tuple[str, ...] = ()
+    if "--" in argv:
+        at = argv.index("--")
+        argv, command = argv[:at], tuple(argv[at + 1 :])
+    arguments = _parser().parse_args(argv)
+    if command and arguments.run is not _run:
+        raise InputError("takes no command after --", place=arguments.command)
+    arguments.tail = command
+    code: int = arguments.run(arguments, Progress(quiet=arguments.quiet))
+    return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(TERMINATED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="assay-runner",
+        description="What did this AI agent really do on the machine, and did that change?",
+        allow_abbrev=False,
+        epilog="Exit codes: 0 good, 1 a finding, 2 bad input, 3 evidence not clean, 4 verification failed, "
+        "5 environment unfit, 6 the measured command failed, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"assay-runner {__version__}")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    doctor = commands.add_parser("doctor", help="is this host fit? what to do if not")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(run=_doctor)
+
+    run = commands.add_parser(
+        "run", help="one measured run", usage="assay-runner run [options] (FIXTURE | --image IMAGE -- CMD…)"
+    )
+    run.add_argument("fixture", nargs="?", help="a fixture's name or folder")
+    run.add_argument("-o", "--output", type=Path, help="the archive (default: assay-runner-spike-<run_id>.tar.gz)")
+    run.add_argument("--run-id", help="default: run_ and 32 hex digits")
+    run.add_argument("--image", help="measure CMD in this image of the engine")
+    run.add_argument("--work", type=Path, help="with --image: folder to copy to /workspace")
+    run.add_argument("--deadline", type=float, default=60.0, metavar="SECONDS", help="with --image (default 60)")
+    run.add_argument(
+        "--contract-only", action="store_true", help="run CMD on this host, without kernel capture or containers"
+    )
+    run.add_argument("--agent-shim", default="none", help="with --contract-only")
+    run.set_defaults(run=_run)
+
+    gate = commands.add_parser("gate", help="acceptance and determinism of gates")
+    gate.add_argument("gates", nargs="*", metavar="GATE", help="gate or fixture names")
+    gate.add_argument("--all", action="store_true", help="every gate")
+    gate.add_argument("--runs", type=int, default=3)
+    gate.add_argument("-o", "--output", type=Path, default=Path("out/gates"))
+    gate.set_defaults(run=_gate)
+
+    verify = commands.add_parser("verify", help="check an archive offline")
+    verify.add_argument("archive", type=Path, nargs="+")
+    verify.add_argument("--json", action="store_true")
+    verify.set_defaults(run=_verify)
+
+    image = commands.add_parser("image", help="fixture images").add_subparsers(required=True, metavar="ACTION")
+    build = image.add_parser("build", help="build what is missing")
+    build.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    build.set_defaults(run=_image_build)
+    listing = image.add_parser("list", help="what there is")
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(run=_image_list)
+
+    engine = commands.add_parser("engine", help="the embedded engine").add_subparsers(required=True, metavar="ACTION")
+    for action, text in (("start", "start it"), ("stop", "stop it"), ("status", "look")):
+        one = engine.add_parser(action, help=text)
+        one.add_argument("--json", action="store_true")
+        one.set_defaults(run=_engine, action=action)
+    return parser
+
+
+def _doctor(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness.engine.daemon import checks as engine_checks
+    from harness.host import doctor
+    from harness.host.state import default_state
+
+    state = default_state()
+    checks = [*doctor.checks(state), *engine_checks(state)]
+    if arguments.json:
+        _print_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks])
+    else:
+        for check in checks:
+            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
+            if not check.ok:
+                print(f"     remedy: {check.remedy}")
+    return 0 if all(check.ok for check in checks) else 5
+
+
+def _run(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness import commands
+
+    return commands.run(arguments, progress)
+
+
+def _gate(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness.bench import Bench
+    from harness.gates.catalog import all_gates, find_fixture
+    from harness.gates.runner import run_gates
+    from harness.host.state import default_state
+
+    if bool(arguments.gates) == arguments.all:
+        raise InputError("name gates, or give --all", place="gate", hint="assay-runner gate openai-agents")
+    fixtures = all_gates() if arguments.all else [find_fixture(name) for name in arguments.gates]
+    with Bench(default_state(), progress.step) as bench:
+        results = run_gates(bench, fixtures, runs=arguments.runs, out=arguments.output, say=progress.result)
+    failed = [result.gate for result in results if not result.passed]
+    if failed:
+        raise FindingError(f"failed: {', '.join(failed)}", hint=f"see {arguments.output / 'summary.json'}")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness.bundle.verify import verify
+    from harness.present.verification import as_json, as_text
+
+    results = [verify(path) for path in arguments.archive]
+    if arguments.json:
+        _print_json([as_json(result) for result in results])
+    else:
+        for result in results:
+            print(as_text(result))
+    return 0 if all(result.ok for result in results) else 4
+
+
+def _image_build(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness import commands
+
+    return commands.image_build(arguments, progress)
+
+
+def _image_list(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness import commands
+
+    return commands.image_list(arguments, progress)
+
+
+def _engine(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness import commands
+
+    return commands.engine(arguments, progress)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, ensure_ascii=False, indent=2))

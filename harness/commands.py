@@ -1,0 +1,181 @@
+"""What the commands of the right wing do; `cli` imports this only when one of them is called."""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.bench import Bench
+from harness.bundle.writer import write_archive
+from harness.engine.daemon import engine_status, ensure_engine, stop_engine
+from harness.engine.images import build_image, ensure_image
+from harness.engine.lookup import find_image
+from harness.errors import CommandFailedError, InputError
+from harness.evidence.assemble import RunContext, assemble
+from harness.evidence.model import ChannelLog, Observation, RoleOutcome
+from harness.gates.catalog import all_fixtures, find_fixture
+from harness.host.state import default_state
+from harness.plan import Plan, contract_spec, plan_fixture, plan_image
+from harness.present.progress import Progress
+from harness.run import measure
+
+
+def run(arguments: argparse.Namespace, progress: Progress) -> int:
+    """`assay-runner run`: one archive, whatever the agent does; the exit code tells the verdict."""
+    if arguments.contract_only:
+        return _contract_only(arguments, progress)
+    if (arguments.fixture is None) == (arguments.image is None):
+        raise InputError("name a fixture, or give --image IMAGE -- CMD", place="run", hint="see run --help")
+    if arguments.fixture is not None and (arguments.tail or arguments.work):
+        raise InputError("a fixture brings its own command and inputs", place="run", hint="use --image")
+    fixture = find_fixture(arguments.fixture) if arguments.fixture else None
+    # Bad input ends here: the same plan is made again below, once the image is known.
+    plan = _plan(arguments, None)
+    output = _output(arguments.output, plan.spec.run_id)
+    with Bench(default_state(), progress.step) as bench:
+        if fixture is not None:
+            built = ensure_image(
+                bench.client,
+                fixture.file.image,
+                state=bench.state.root,
+                fixtures=fixture.folder.parent,
+                progress=progress.step,
+            )
+            found = built.tag, built.id, built.runtime_roots
+        else:
+            found = arguments.image, *find_image(bench.client, arguments.image)
+        plan = _plan(arguments, found, plan.spec.run_id)
+        measured = measure(bench, plan)
+        measured.write(output)
+    _say_written(progress, output, plan.spec.run_id, clean=measured.assembled.clean)
+    measured.verdict()
+    return 0
+
+
+def image_build(arguments: argparse.Namespace, progress: Progress) -> int:
+    """`assay-runner image build`."""
+    state = default_state().prepare()
+    names = arguments.names or sorted({fixture.file.image for fixture in all_fixtures()})
+    with contextlib.closing(ensure_engine(state)) as client:
+        for name in names:
+            fixtures = find_fixture(name).folder.parent
+            built = ensure_image(client, name, state=state.root, fixtures=fixtures, progress=progress.step)
+            progress.result(f"{built.tag} {built.id}")
+    return 0
+
+
+def image_list(arguments: argparse.Namespace, progress: Progress) -> int:
+    """`assay-runner image list`: recipes, with what is built of them."""
+    state = default_state().prepare()
+    rows = []
+    for fixture in all_fixtures():
+        if fixture.file.image == fixture.name:
+            built = build_image(
+                fixture.name, state=state.root, fixtures=fixture.folder.parent, progress=progress.step
+            )
+            rows.append({"name": built.name, "id": built.id, "size": built.size, "tag": built.tag})
+    if arguments.json:
+        progress.result(json.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            progress.result(f"{row['name']:24} {row['size'] / 1e6:7.1f} MB  {row['id']}")
+    return 0
+
+
+def engine(arguments: argparse.Namespace, progress: Progress) -> int:
+    """`assay-runner engine start|stop|status`."""
+    state = default_state()
+    if arguments.action == "start":
+        ensure_engine(state).close()
+    elif arguments.action == "stop":
+        stop_engine(state)
+    status = engine_status(state)
+    document: dict[str, Any] = {
+        "running": status.answering,
+        "pid": status.pid,
+        "socket": str(status.socket),
+        "log": str(status.log),
+    }
+    if arguments.json:
+        progress.result(json.dumps(document, indent=2))
+    else:
+        progress.result(f"running, pid {status.pid}, {status.socket}" if status.answering else "not running")
+    return 0
+
+
+def _plan(
+    arguments: argparse.Namespace,
+    found: tuple[str, str, tuple[str, ...]] | None,
+    run_id: str | None = None,
+) -> Plan:
+    image, image_id, roots = found or ("", "", ())
+    if arguments.fixture is not None:
+        return plan_fixture(
+            find_fixture(arguments.fixture),
+            run_id=run_id or arguments.run_id,
+            image=image,
+            image_id=image_id,
+            runtime_roots=roots,
+        )
+    return plan_image(
+        arguments.tail,
+        run_id=run_id or arguments.run_id,
+        image=image,
+        image_id=image_id,
+        runtime_roots=roots,
+        inputs=arguments.work,
+        deadline_s=arguments.deadline,
+    )
+
+
+def _contract_only(arguments: argparse.Namespace, progress: Progress) -> int:
+    """Run the command on this host and archive what can be said without watching it."""
+    spec = contract_spec(arguments.tail, run_id=arguments.run_id, agent_shim=arguments.agent_shim)
+    output = _output(arguments.output, spec.run_id)
+    begun = time.monotonic()
+    try:
+        code = subprocess.run(spec.command, env=os.environ | spec.env, check=False).returncode
+    except OSError as error:
+        raise InputError(
+            f"cannot start: {error.strerror}", place=spec.command[0], hint="is it on PATH and executable?"
+        ) from None
+    outcome = RoleOutcome(exit_code=code if code >= 0 else None, signal=-code if code < 0 else None)
+    observation = Observation(
+        records=(),
+        accounting=None,
+        decisions=ChannelLog(),
+        sdk_events=ChannelLog(),
+        subject=outcome,
+        tools=None,
+        timed_out=False,
+        survivors=0,
+        elapsed_ms=int((time.monotonic() - begun) * 1000),
+    )
+    context = RunContext(
+        spec=spec, fixture="", image="", image_id="", runtime_roots=(), deadline_s=0.0, witnesses=()
+    )
+    assembled = assemble(observation, context)
+    write_archive(output, assembled.v0, assembled.companion, spec.run_id)
+    _say_written(progress, output, spec.run_id, clean=assembled.clean)
+    if not outcome.success:
+        raise CommandFailedError(f"{spec.command[0]} ended with {code}")
+    return 0
+
+
+def _output(wanted: Path | None, run_id: str) -> Path:
+    path = wanted or Path(f"assay-runner-spike-{run_id}.tar.gz")
+    if not path.parent.is_dir():
+        raise InputError("no such folder", place=str(path.parent), hint="make it first")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError("cannot be written", place=str(path), hint="name a file in a folder you may write")
+    return path
+
+
+def _say_written(progress: Progress, path: Path, run_id: str, *, clean: bool) -> None:
+    progress.result(f"wrote {path} (run_id={run_id}, evidence={'clean' if clean else 'not clean'})")
+
+

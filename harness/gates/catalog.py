@@ -1,0 +1,50 @@
+"""Which gates there are: every fixture folder with a [gate] table, in the contract's order."""
+
+from pathlib import Path
+
+from harness.errors import InputError
+from harness.plan import FIXTURES
+from harness.spec import Fixture, load_fixture
+
+# contracts §7.1; gates that it does not name come after, by name.
+ORDER = (
+    "kernel-only",
+    "kernel-policy",
+    "openai-agents-kernel-policy",
+    "openai-agents-hidden-write",
+    "gemini-google-genai-kernel-policy",
+)
+
+
+def all_fixtures(root: Path = FIXTURES) -> list[Fixture]:
+    """Every fixture of the folder, by name."""
+    return [load_fixture(path.parent) for path in sorted(root.glob("*/fixture.toml"))]
+
+
+def all_gates(root: Path = FIXTURES) -> list[Fixture]:
+    """Every fixture that has a gate, in gate order."""
+
+    def rank(fixture: Fixture) -> tuple[int, str]:
+        name = gate_name(fixture)
+        return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+    return sorted((f for f in all_fixtures(root) if f.file.gate is not None), key=rank)
+
+
+def gate_name(fixture: Fixture) -> str:
+    """The gate's name; InputError for a fixture without one."""
+    if fixture.file.gate is None:
+        raise InputError("has no [gate] table", place=fixture.name, hint="run it with `assay-runner run`")
+    return fixture.file.gate.name
+
+
+def find_fixture(name: str, root: Path = FIXTURES) -> Fixture:
+    """By folder name, by path of a folder with a fixture.toml, or by its gate's name."""
+    if (Path(name) / "fixture.toml").is_file():
+        return load_fixture(Path(name).resolve())
+    fixtures = all_fixtures(root)
+    for fixture in fixtures:
+        if name in (fixture.name, fixture.file.gate.name if fixture.file.gate else None):
+            return fixture
+    known = ", ".join(fixture.name for fixture in fixtures)
+    raise InputError(f"no fixture or gate named {name!r}", hint=f"known: {known}; or give a fixture's folder")

@@ -1,0 +1,169 @@
+"""Run gates: image, N runs, acceptance of each archive, byte determinism over all of them."""
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from harness.bench import Bench
+from harness.contracts.canonical import to_bytes
+from harness.engine.images import ensure_image
+from harness.errors import AssayError, InputError
+from harness.gates.acceptance import failures
+from harness.gates.catalog import gate_name
+from harness.gates.determinism import divergences
+from harness.plan import plan_fixture
+from harness.run import Measured, measure
+from harness.spec import Fixture
+
+Say = Callable[[str], None]
+SUMMARY_SCHEMA = "assay.runner.gate_summary.v1"
+_WORDS = {2: "two", 3: "three", 4: "four", 5: "five"}
+
+
+@frozen
+class RunResult:
+    """One run of a gate; `failures` are empty when it was accepted."""
+
+    archive: Path
+    failures: tuple[str, ...]
+    seconds: float
+    phases: dict[str, float]
+
+
+@frozen
+class GateResult:
+    """One gate; `divergences` are empty when all compared members had equal bytes."""
+
+    gate: str
+    fixture: str
+    image_id: str
+    runs: tuple[RunResult, ...]
+    divergences: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.runs) and not self.divergences and not any(run.failures for run in self.runs)
+
+
+def run_gates(bench: Bench, fixtures: Iterable[Fixture], *, runs: int, out: Path, say: Say) -> list[GateResult]:
+    """Run each gate `runs` times into out/<gate>/run-<n>/ and write out/summary.json.
+
+    `say` gets the result lines of contracts §7.2. A gate that cannot be run is a failed gate.
+    """
+    if runs < 1:
+        raise InputError("a gate needs at least one run", place="--runs", hint="give 3")
+    results = []
+    for fixture in fixtures:
+        result = _run_gate(bench, fixture, runs, out / gate_name(fixture), say)
+        results.append(result)
+        _write_summary(out / "summary.json", results)
+    return results
+
+
+def _run_gate(bench: Bench, fixture: Fixture, runs: int, folder: Path, say: Say) -> GateResult:
+    gate = fixture.file.gate
+    assert gate is not None, "catalog gives only fixtures with a gate"
+    image = ensure_image(
+        bench.client,
+        fixture.file.image,
+        state=bench.state.root,
+        fixtures=fixture.folder.parent,
+        progress=bench.progress,
+    )
+    plan = plan_fixture(
+        fixture,
+        run_id=gate.run_id,
+        image=image.tag,
+        image_id=image.id,
+        runtime_roots=image.runtime_roots,
+    )
+    if folder.exists():
+        shutil.rmtree(folder)
+    scenario = f" ({gate.scenario})" if gate.scenario else ""
+    results: list[RunResult] = []
+    for number in range(1, runs + 1):
+        place = folder / f"run-{number}"
+        place.mkdir(parents=True)
+        archive = place / f"runner-{gate.name}.tar.gz"
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix=f"assay-inputs-{number}-") as copy:
+            # Varied on purpose: where the inputs lie, their order on disk, the host name.
+            inputs = _copy_reversed(fixture.inputs, Path(copy) / f"inputs-{number}")
+            measured = measure(bench, evolve(plan, inputs=inputs), hostname=f"assay-{number}")
+            measured.write(archive)
+        if plan.tools is not None:
+            (place / "decision-log.ndjson").write_bytes(measured.decision_log)
+        wrong = (*_verdict(measured), *failures(archive, fixture))
+        seconds = round(time.monotonic() - begun, 3)
+        results.append(RunResult(archive, wrong, seconds, measured.phases))
+        _say_result(say, f"{gate.label} acceptance{scenario}", wrong)
+    different = divergences([run.archive for run in results]) if runs > 1 else []
+    if runs > 1:
+        _say_result(say, f"{gate.label} {_WORDS.get(runs, str(runs))}-run determinism", different)
+    return GateResult(gate.name, fixture.name, image.id, tuple(results), tuple(different))
+
+
+def _verdict(measured: Measured) -> tuple[str, ...]:
+    try:
+        measured.verdict()
+    except AssayError as error:
+        return (str(error),)
+    return ()
+
+
+def _say_result(say: Say, label: str, wrong: Iterable[str]) -> None:
+    lines = list(wrong)
+    say(f"{'FAIL' if lines else 'PASS'}: runner-spike {label}")
+    for line in lines:
+        say(f"  {line}")
+
+
+def _copy_reversed(source: Path, target: Path) -> Path:
+    target.mkdir()
+    for path in sorted(source.rglob("*"), reverse=True):
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir(parents=True, exist_ok=True)
+        else:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    return target
+
+
+def _write_summary(path: Path, results: list[GateResult]) -> None:
+    document = {
+        "schema": SUMMARY_SCHEMA,
+        "passed": all(result.passed for result in results),
+        "gates": [
+            {
+                "gate": result.gate,
+                "fixture": result.fixture,
+                "image_id": result.image_id,
+                "passed": result.passed,
+                "runs": [
+                    {
+                        "archive": str(run.archive.relative_to(path.parent)),
+                        "passed": not run.failures,
+                        "failures": list(run.failures),
+                        "seconds": run.seconds,
+                        "phases_ms": run.phases,
+                    }
+                    for run in result.runs
+                ],
+                "divergences": list(result.divergences),
+                "median_phases_ms": median_phases([run.phases for run in result.runs]),
+            }
+            for result in results
+        ],
+    }
+    path.write_bytes(to_bytes(document) + b"\n")
+
+
+def median_phases(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Median milliseconds of each phase over runs that went through the same phases."""
+    return {phase: round(statistics.median(run[phase] for run in runs if phase in run), 1) for phase in runs[0]}

@@ -1,0 +1,188 @@
+"""A run with everything decided: what `measure` gets, whether it comes from a fixture or an image."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from attrs import frozen
+
+from harness.errors import InputError
+from harness.evidence.assemble import RunContext
+from harness.evidence.model import Role
+from harness.policy.check import check_policy
+from harness.spec import Fixture, RunSpec, SubjectSpec, ToolsSpec
+
+FIXTURES = Path(__file__).resolve().parents[1] / "runner-fixtures"
+WORKSPACE = "/workspace"
+CONTROL = "/run/assay"
+MCP_SOCKET = f"{CONTROL}/mcp/mcp.sock"
+DECISIONS_SOCKET = f"{CONTROL}/decisions/decisions.sock"
+SDK_SOCKET = f"{CONTROL}/sdk/sdk.sock"
+POLICY_FILE = f"{CONTROL}/policy/policy.toml"
+
+# The same in every run, so that nothing of the host's environment reaches the evidence.
+FIXED_ENV = {
+    "HOME": "/nonexistent",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONNOUSERSITE": "1",
+    "SOURCE_DATE_EPOCH": "1735689600",
+    "TMPDIR": "/dev/shm",
+    "TZ": "UTC",
+}
+_PYTHON = ("/usr/bin/python3.11", "-I", "-S", "-B")  # -I ignores the environment, hence -B
+BRIDGE_COMMAND = (*_PYTHON, "/opt/assay/bridge.py", MCP_SOCKET)
+_MAX_INPUT_BYTES = 1 << 30
+
+
+@frozen(kw_only=True)
+class Plan:
+    """`spec` is valid, `inputs` and `policy` exist, `image_id` is in the engine."""
+
+    spec: RunSpec
+    name: str
+    image: str
+    image_id: str
+    runtime_roots: tuple[str, ...]
+    subject: SubjectSpec
+    witnesses: tuple[str, ...]
+    inputs: Path | None = None
+    tools: ToolsSpec | None = None
+    policy: Path | None = None
+
+    @property
+    def proxy_command(self) -> tuple[str, ...]:
+        """Argv of the tools container's first process."""
+        assert self.tools is not None, "a plan without tools has no proxy"
+        options = ("--policy", POLICY_FILE, "--listen", MCP_SOCKET, "--decisions", DECISIONS_SOCKET)
+        source = ("--source", f"assay://runner-spike/{self.spec.run_id}")
+        legacy = ("--legacy",) if self.tools.legacy else ()
+        return (*_PYTHON, "/opt/assay/proxy.py", *options, *source, *legacy, "--", *self.tools.server)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The subject's whole environment."""
+        return FIXED_ENV | self.spec.env
+
+    @property
+    def tools_env(self) -> dict[str, str]:
+        """The tools container's whole environment."""
+        return FIXED_ENV | (self.tools.env if self.tools else {})
+
+    def context(self) -> RunContext:
+        """What evidence needs to know about the declarations."""
+        plumbing = {Role.SUBJECT: (self.subject.command, BRIDGE_COMMAND)}
+        if self.tools is not None:
+            plumbing[Role.TOOLS] = (self.proxy_command, self.tools.server)
+        return RunContext(
+            spec=self.spec,
+            fixture=self.name,
+            image=self.image,
+            image_id=self.image_id,
+            runtime_roots=self.runtime_roots,
+            deadline_s=self.subject.deadline_s,
+            witnesses=self.witnesses,
+            plumbing=plumbing,
+            policy_sha256=_sha256(self.policy) if self.policy else None,
+            tools_server=self.tools.server if self.tools else None,
+            workspace=self.tools.workspace if self.tools else "none",
+            inputs=input_digests(self.inputs) if self.inputs else {},
+            control_prefix=CONTROL,
+        )
+
+
+def plan_fixture(
+    fixture: Fixture, *, run_id: str | None, image_id: str, image: str, runtime_roots: tuple[str, ...]
+) -> Plan:
+    """A fixture's run. InputError for a bad run id, policy or input; nothing has been started then."""
+    file = fixture.file
+    if fixture.policy is not None:
+        check_policy(fixture.policy)
+    spec = _spec(file.subject, file.agent_shim, run_id, file.witnesses)
+    input_digests(fixture.inputs)
+    return Plan(
+        spec=spec,
+        name=fixture.name,
+        image=image,
+        image_id=image_id,
+        runtime_roots=runtime_roots,
+        subject=file.subject,
+        witnesses=file.witnesses,
+        inputs=fixture.inputs,
+        tools=file.tools,
+        policy=fixture.policy,
+    )
+
+
+def plan_image(
+    command: tuple[str, ...],
+    *,
+    run_id: str | None,
+    image: str,
+    image_id: str,
+    runtime_roots: tuple[str, ...],
+    inputs: Path | None,
+    deadline_s: float,
+) -> Plan:
+    """The run of any command in any image, with the kernel witness alone."""
+    subject = SubjectSpec(command=command, deadline_s=deadline_s)
+    if inputs is not None and not inputs.is_dir():
+        raise InputError("not a folder", place=str(inputs), hint="--work takes a folder of input files")
+    if deadline_s <= 0:
+        raise InputError("the deadline must be positive", place="--deadline", hint="give seconds")
+    spec = _spec(subject, "none", run_id, ("kernel",))
+    if inputs is not None:
+        input_digests(inputs)
+    return Plan(
+        spec=spec,
+        name=image,
+        image=image,
+        image_id=image_id,
+        runtime_roots=runtime_roots,
+        subject=subject,
+        witnesses=("kernel",),
+        inputs=inputs,
+    )
+
+
+def contract_spec(command: tuple[str, ...], *, run_id: str | None, agent_shim: str) -> RunSpec:
+    """The validated spec of a run without kernel capture."""
+    spec = RunSpec(command=command, agent_shim=agent_shim, **({} if run_id is None else {"run_id": run_id}))
+    spec.validate()
+    return spec
+
+
+def input_digests(folder: Path) -> dict[str, str]:
+    """Relative path -> "sha256:…" of every input file. InputError for links, devices, too much data."""
+    digests, total = {}, 0
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise InputError("only plain files and folders are copied", place=str(path), hint="remove it")
+        if path.is_file():
+            total += path.stat().st_size
+            if total > _MAX_INPUT_BYTES:
+                raise InputError("inputs are larger than 1 GiB", place=str(folder), hint="give less")
+            digests[path.relative_to(folder).as_posix()] = _sha256(path)
+    return digests
+
+
+def _spec(
+    subject: SubjectSpec, agent_shim: str, run_id: str | None, witnesses: tuple[str, ...]
+) -> RunSpec:
+    spec = contract_spec(subject.command, run_id=run_id, agent_shim=agent_shim)
+    env = dict(subject.env) | {"ASSAY_RUNNER_RUN_ID": spec.run_id}
+    if "sdk" in witnesses:
+        env["ASSAY_RUNNER_SDK_EVENT_SCHEMA"] = "assay.runner.sdk_event.v0"
+        env["ASSAY_RUNNER_SDK_SOCKET"] = SDK_SOCKET
+    if "policy" in witnesses:
+        env["ASSAY_RUNNER_MCP_COMMAND"] = json.dumps(BRIDGE_COMMAND)
+    return RunSpec(
+        command=spec.command, run_id=spec.run_id, agent_shim=agent_shim, env=dict(sorted(env.items()))
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,344 @@
+"""One measured run, top to bottom (design §2). Nothing else orchestrates."""
+
+import os
+import shutil
+import signal as signals
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from harness.bench import Bench
+from harness.bundle.writer import write_archive
+from harness.engine.containers import Bind, ContainerSpec, RoleContainer
+from harness.errors import CommandFailedError, EvidenceError
+from harness.evidence.assemble import Assembled, assemble
+from harness.evidence.model import (
+    ChannelLog,
+    Kind,
+    KernelRecord,
+    NetworkSeal,
+    Observation,
+    Role,
+    RoleOutcome,
+)
+from harness.host import network
+from harness.host.cgroup import Slice
+from harness.host.state import RunFolder
+from harness.plan import DECISIONS_SOCKET, MCP_SOCKET, POLICY_FILE, SDK_SOCKET, WORKSPACE, Plan
+from harness.recorder.channel import Channel, Recorder, type_of
+
+USER = 65534
+READY = "assay.proxy.ready"
+DECISION = "assay.tool.decision"
+_READY_TIMEOUT = 30.0  # seconds
+_STOP_TIMEOUT = 10.0
+
+
+@frozen
+class Measured:
+    """What a run gave. `phases` are milliseconds by step; `output` the ends of both containers' logs."""
+
+    plan: Plan
+    observation: Observation
+    assembled: Assembled
+    phases: dict[str, float]
+    output: dict[Role, str]
+
+    @property
+    def decision_log(self) -> bytes:
+        """The CloudEvents decision lines as they arrived (contracts §5.1)."""
+        lines = (line.data for line in self.observation.decisions.lines)
+        return b"".join(line + b"\n" for line in lines if type_of(line) == DECISION)
+
+    def write(self, path: Path) -> None:
+        """Write the archive, whole or not at all."""
+        write_archive(path, self.assembled.v0, self.assembled.companion, self.plan.spec.run_id)
+
+    def verdict(self) -> None:
+        """Raise EvidenceError or CommandFailedError; evidence that was lost outranks a failed command."""
+        subject, assembled = self.observation.subject, self.assembled
+        witnesses = {f"missing_witness:{name}" for name in assembled.missing_witnesses}
+        damage = [code for code in assembled.unclean if code not in witnesses]
+        if damage:
+            raise EvidenceError(
+                f"the evidence is not clean: {', '.join(damage)}",
+                hint="the archive says the same in companion/accounting.json",
+            )
+        if self.observation.timed_out:
+            limit = self.plan.subject.deadline_s
+            raise CommandFailedError(f"the agent was still running after {limit:g} s and was killed")
+        if not subject.success:
+            how = f"signal {subject.signal}" if subject.signal else f"exit code {subject.exit_code}"
+            tail = self.output.get(Role.SUBJECT, "").strip().splitlines()[-5:]
+            raise CommandFailedError(f"the agent ended with {how}", hint="\n        ".join(tail))
+        if assembled.missing_witnesses:
+            raise EvidenceError(
+                f"no evidence from: {', '.join(assembled.missing_witnesses)}",
+                hint="the run declared these witnesses; did the agent use its tools and its event socket?",
+            )
+
+
+class _Clock:
+    """Milliseconds by phase."""
+
+    def __init__(self) -> None:
+        self.phases: dict[str, float] = {}
+        self._last = self.begun = time.monotonic_ns()
+
+    def lap(self, phase: str) -> None:
+        now = time.monotonic_ns()
+        self.phases[phase] = round((now - self._last) / 1e6, 1)
+        self._last = now
+
+
+class _NamespaceWatch(threading.Thread):
+    """Holds the role's network namespace from before its first instruction.
+
+    A container that ends at once has no namespace left to look at afterwards, so this looks at the
+    role's cgroup while the runtime sets it up and keeps the first namespace that is not the host's.
+    """
+
+    def __init__(self, slice_: Slice, role: Role) -> None:
+        super().__init__(name=f"namespace-{role}", daemon=True)
+        self._slice, self._role = slice_, role
+        self._over = threading.Event()
+        self._host = os.stat("/proc/self/ns/net").st_ino
+        self.descriptor: int | None = None
+        self.start()
+
+    def run(self) -> None:
+        while self.descriptor is None and not self._over.is_set():
+            for pid in self._slice.pids(self._role):
+                try:
+                    descriptor = network.open_netns(pid)
+                except OSError:
+                    continue  # it is already gone
+                if os.fstat(descriptor).st_ino != self._host:
+                    self.descriptor = descriptor
+                    return
+                os.close(descriptor)
+            self._over.wait(0.002)
+
+    def finish(self) -> int | None:
+        """Stop looking; the descriptor, now the caller's, if one was found."""
+        self._over.set()
+        self.join()
+        return self.descriptor
+
+
+def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:
+    """Run the plan once. Raises EnvironmentUnfitError or InputError if it could not be started.
+
+    Whatever the agent does, the result is an observation: verdicts come later.
+    """
+    run_id, clock = plan.spec.run_id, _Clock()
+    with ExitStack() as stack:
+        folder = RunFolder.create(bench.state, run_id)
+        stack.callback(folder.remove)
+        driver = bench.engine["cgroup_driver"]
+        slice_ = Slice.create(run_id, driver=driver)
+        stack.callback(_end_slice, slice_)
+        places = _folders(folder, plan)
+        clock.lap("slice")
+
+        capture = bench.capture
+        roles = [slice_.role_path(role) for role in (None, Role.SUBJECT, Role.TOOLS, Role.HARNESS)]
+        capture.arm(*[path for path in roles], folder.path / "kernel.raw")
+        stack.callback(capture.abandon)
+        clock.lap("capture_armed")
+
+        recorder = stack.enter_context(Recorder(_channels(places)))
+        clock.lap("recorders_armed")
+
+        containers = _create(bench, plan, slice_, places, hostname)
+        for container in containers.values():
+            stack.callback(container.remove)
+        clock.lap("containers_created")
+
+        namespaces = _Namespaces()
+        stack.callback(namespaces.close)
+        problems: list[str] = []
+        if Role.TOOLS in containers:
+            namespaces.start(containers[Role.TOOLS], slice_)
+            if recorder.wait_for("decisions", READY, _READY_TIMEOUT) is None:
+                problems.append("proxy_not_ready")
+            clock.lap("tools_ready")
+
+        started, timed_out, survivors = time.monotonic_ns(), False, 0
+        if not problems:
+            namespaces.start(containers[Role.SUBJECT], slice_)
+            clock.lap("subject_started")
+            timed_out = not slice_.wait_empty(Role.SUBJECT, timeout_s=plan.subject.deadline_s)
+            if timed_out:
+                slice_.kill(Role.SUBJECT)
+                slice_.wait_empty(Role.SUBJECT, timeout_s=_STOP_TIMEOUT)
+        elapsed_ns = time.monotonic_ns() - started
+        clock.lap("subject_ran")
+
+        if Role.TOOLS in containers:
+            recorder.hang_up("decisions")
+        if not slice_.wait_empty(timeout_s=_STOP_TIMEOUT):
+            survivors = slice_.kill()
+            slice_.wait_empty(timeout_s=_STOP_TIMEOUT)
+        clock.lap("tools_stopped")
+
+        outcomes = {role: _outcome(containers[role], namespaces) for role in containers}
+        output = {role: container.output() for role, container in containers.items()}
+        seals = namespaces.seals()
+        clock.lap("closed")
+
+        records, accounting = capture.disarm()
+        logs = recorder.close()
+        clock.lap("drained")
+    clock.lap("removed")
+
+    observation = Observation(
+        records=records,
+        accounting=accounting,
+        decisions=logs.get("decisions", ChannelLog()),
+        sdk_events=logs.get("sdk", ChannelLog()),
+        subject=_as_the_kernel_saw(records, Role.SUBJECT, outcomes[Role.SUBJECT]),
+        tools=_as_the_kernel_saw(records, Role.TOOLS, outcomes[Role.TOOLS]) if plan.tools else None,
+        timed_out=timed_out,
+        survivors=survivors,
+        elapsed_ms=elapsed_ns // 10**6,
+        seals=seals,
+        host=bench.host_facts() | {"hostname": hostname},
+        problems=tuple(problems),
+    )
+    assembled = assemble(observation, plan.context())
+    clock.lap("evidence")
+    return Measured(plan, observation, assembled, clock.phases, output)
+
+
+class _Namespaces:
+    """The network namespaces of a run's containers, looked at when found and at the end."""
+
+    def __init__(self) -> None:
+        self._held: dict[Role, tuple[int | None, network.NetworkSnapshot]] = {}
+
+    def start(self, container: RoleContainer, slice_: Slice) -> None:
+        role = container.spec.role
+        watch = _NamespaceWatch(slice_, role)
+        try:
+            container.start()
+        finally:
+            descriptor = watch.finish()
+        if descriptor is None:
+            snapshot = network.NetworkSnapshot(role, problems=("network_unreadable: no namespace was seen",))
+        else:
+            snapshot = network.inspect(role, descriptor)
+        self._held[role] = descriptor, snapshot
+
+    def knows(self, role: Role) -> bool:
+        """Whether the role's container was started."""
+        return role in self._held
+
+    def seals(self) -> tuple[NetworkSeal, ...]:
+        found = []
+        for role, (descriptor, before) in self._held.items():
+            after = before if descriptor is None else network.inspect(role, descriptor)
+            found.append(network.seal(role, before, after))
+        return tuple(found)
+
+    def close(self) -> None:
+        for descriptor, _ in self._held.values():
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _folders(folder: RunFolder, plan: Plan) -> dict[str, Path]:
+    """The run's folders on the host; inputs are copied, so a run cannot change them."""
+    workspace = folder.subfolder("workspace", owner=USER)
+    if plan.inputs is not None:
+        shutil.copytree(plan.inputs, workspace, dirs_exist_ok=True)
+        for path in (workspace, *workspace.rglob("*")):
+            os.chown(path, USER, USER)
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    places = {"workspace": workspace}
+    if plan.tools is not None and plan.policy is not None:
+        places["mcp"] = folder.subfolder("mcp", owner=USER)
+        places["decisions"] = folder.subfolder("decisions")
+        places["policy"] = folder.subfolder("policy")
+        shutil.copy(plan.policy, places["policy"] / "policy.toml")
+        (places["policy"] / "policy.toml").chmod(0o644)
+    if "sdk" in plan.witnesses:
+        places["sdk"] = folder.subfolder("sdk")
+    return places
+
+
+def _channels(places: dict[str, Path]) -> list[Channel]:
+    channels = []
+    if "decisions" in places:
+        path = places["decisions"] / Path(DECISIONS_SOCKET).name
+        channels.append(Channel("decisions", path, acknowledge=True, exclusive=True))
+    if "sdk" in places:
+        channels.append(Channel("sdk", places["sdk"] / Path(SDK_SOCKET).name))
+    return channels
+
+
+def _create(
+    bench: Bench, plan: Plan, slice_: Slice, places: dict[str, Path], hostname: str
+) -> dict[Role, RoleContainer]:
+    """Both containers, created but not started: tools first."""
+    subject = [Bind(places["workspace"], WORKSPACE, writable=True)]
+    if "sdk" in places:
+        subject.append(Bind(places["sdk"], str(Path(SDK_SOCKET).parent)))
+    wanted: dict[Role, tuple[tuple[str, ...], dict[str, str], list[Bind]]] = {}
+    if plan.tools is not None:
+        subject.append(Bind(places["mcp"], str(Path(MCP_SOCKET).parent)))
+        tools = [
+            Bind(places["workspace"], WORKSPACE, writable=plan.tools.workspace == "rw"),
+            Bind(places["mcp"], str(Path(MCP_SOCKET).parent), writable=True),
+            Bind(places["decisions"], str(Path(DECISIONS_SOCKET).parent)),
+            Bind(places["policy"], str(Path(POLICY_FILE).parent)),
+        ]
+        wanted[Role.TOOLS] = plan.proxy_command, plan.tools_env, tools
+    wanted[Role.SUBJECT] = plan.subject.command, plan.env, subject
+    return {
+        role: RoleContainer.create(
+            bench.client,
+            bench.state,
+            ContainerSpec(
+                run_id=plan.spec.run_id,
+                role=role,
+                image=plan.image_id,
+                command=command,
+                cgroup_parent=slice_.cgroup_parent(role),
+                env=env,
+                binds=tuple(binds),
+                hostname=hostname,
+            ),
+        )
+        for role, (command, env, binds) in wanted.items()
+    }
+
+
+def _end_slice(slice_: Slice) -> None:
+    slice_.thaw()
+    slice_.kill()
+    slice_.wait_empty(timeout_s=_STOP_TIMEOUT)
+    slice_.remove()
+
+
+def _outcome(container: RoleContainer, namespaces: _Namespaces) -> RoleOutcome:
+    """The engine's word: 128 + n may be signal n or a program's own exit code."""
+    started = namespaces.knows(container.spec.role)
+    return RoleOutcome(exit_code=container.wait(_STOP_TIMEOUT) if started else None, signal=None)
+
+
+def _as_the_kernel_saw(records: tuple[KernelRecord, ...], role: Role, engine: RoleOutcome) -> RoleOutcome:
+    """The end of the role's first process from its exit record (task_struct.exit_code: wait status)."""
+    for record in reversed(records):
+        if record.kind is Kind.EXIT and record.role is role and record.vpid == 1 and record.args[1]:
+            status = record.args[0]
+            signal = status & 0x7F
+            if signal:
+                return evolve(engine, exit_code=None, signal=signal)
+            return evolve(engine, exit_code=status >> 8 & 0xFF)
+    if engine.exit_code is not None and engine.exit_code > 128 and engine.exit_code - 128 < signals.NSIG:
+        return evolve(engine, exit_code=None, signal=engine.exit_code - 128)
+    return engine
