@@ -220,7 +220,8 @@ static __always_inline u64 argument(u64 regs, u32 position) {
 static __always_inline void read_name(struct scratch *s, u64 user) {
   long n = bpf_probe_read_user_str(s->raw, RMAX, (void *)user);
   if (n <= 0) {
-    s->r.flags |= FLAG_UNREADABLE;
+    /* Some calls take no name and mean the descriptor (utimensat). */
+    if (user || s->r.result < 0) s->r.flags |= FLAG_UNREADABLE;
     return;
   }
   if (n >= RMAX) s->r.flags |= FLAG_TRUNCATED;
