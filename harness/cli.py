@@ -49,7 +49,7 @@ def main_inner(argv: list[str]) -> int:
     return code
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(TERMINATED)
 
 
@@ -73,13 +73,19 @@ def _parser() -> argparse.ArgumentParser:
         "run", help="one measured run", usage="assay-runner run [options] (FIXTURE | --image IMAGE -- CMD…)"
     )
     run.add_argument("fixture", nargs="?", help="a fixture's name or folder")
-    run.add_argument("-o", "--output", type=Path, help="the archive (default: assay-runner-spike-<run_id>.tar.gz)")
+    run.add_argument(
+        "-o", "--output", type=Path, help="the archive (default: assay-runner-spike-<run_id>.tar.gz)"
+    )
     run.add_argument("--run-id", help="default: run_ and 32 hex digits")
     run.add_argument("--image", help="measure CMD in this image of the engine")
     run.add_argument("--work", type=Path, help="with --image: folder to copy to /workspace")
-    run.add_argument("--deadline", type=float, default=60.0, metavar="SECONDS", help="with --image (default 60)")
     run.add_argument(
-        "--contract-only", action="store_true", help="run CMD on this host, without kernel capture or containers"
+        "--deadline", type=float, default=60.0, metavar="SECONDS", help="with --image (default 60)"
+    )
+    run.add_argument(
+        "--contract-only",
+        action="store_true",
+        help="run CMD on this host, without kernel capture or containers",
     )
     run.add_argument("--agent-shim", default="none", help="with --contract-only")
     run.set_defaults(run=_run)
@@ -96,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--json", action="store_true")
     verify.set_defaults(run=_verify)
 
-    image = commands.add_parser("image", help="fixture images").add_subparsers(required=True, metavar="ACTION")
+    image = commands.add_parser("image", help="fixture images").add_subparsers(
+        required=True, metavar="ACTION"
+    )
     build = image.add_parser("build", help="build what is missing")
     build.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     build.set_defaults(run=_image_build)
@@ -104,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(run=_image_list)
 
-    engine = commands.add_parser("engine", help="the embedded engine").add_subparsers(required=True, metavar="ACTION")
+    engine = commands.add_parser("engine", help="the embedded engine").add_subparsers(
+        required=True, metavar="ACTION"
+    )
     for action, text in (("start", "start it"), ("stop", "stop it"), ("status", "look")):
         one = engine.add_parser(action, help=text)
         one.add_argument("--json", action="store_true")
@@ -112,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _doctor(arguments: argparse.Namespace, progress: Progress) -> int:
+def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
     from harness.engine.daemon import checks as engine_checks
     from harness.host import doctor
     from harness.host.state import default_state
@@ -152,7 +162,7 @@ def _gate(arguments: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
-def _verify(arguments: argparse.Namespace, progress: Progress) -> int:
+def _verify(arguments: argparse.Namespace, _progress: Progress) -> int:
     from harness.bundle.verify import verify
     from harness.present.verification import as_json, as_text
 

@@ -71,7 +71,7 @@ def image_build(arguments: argparse.Namespace, progress: Progress) -> int:
 def image_list(arguments: argparse.Namespace, progress: Progress) -> int:
     """`assay-runner image list`: recipes, with what is built of them."""
     state = default_state().prepare()
-    rows = []
+    rows: list[dict[str, Any]] = []
     for fixture in all_fixtures():
         if fixture.file.image == fixture.name:
             built = build_image(
@@ -177,5 +177,3 @@ def _output(wanted: Path | None, run_id: str) -> Path:
 
 def _say_written(progress: Progress, path: Path, run_id: str, *, clean: bool) -> None:
     progress.result(f"wrote {path} (run_id={run_id}, evidence={'clean' if clean else 'not clean'})")
-
-

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from harness.errors import InputError
 from harness.evidence.assemble import RunContext
@@ -29,7 +29,7 @@ FIXED_ENV = {
     "PYTHONHASHSEED": "0",
     "PYTHONNOUSERSITE": "1",
     "SOURCE_DATE_EPOCH": "1735689600",
-    "TMPDIR": "/dev/shm",
+    "TMPDIR": "/dev/shm",  # noqa: S108 - in the container
     "TZ": "UTC",
 }
 _PYTHON = ("/usr/bin/python3.11", "-I", "-S", "-B")  # -I ignores the environment, hence -B
@@ -73,7 +73,9 @@ class Plan:
 
     def context(self) -> RunContext:
         """What evidence needs to know about the declarations."""
-        plumbing = {Role.SUBJECT: (self.subject.command, BRIDGE_COMMAND)}
+        plumbing: dict[Role, tuple[tuple[str, ...], ...]] = {
+            Role.SUBJECT: (self.subject.command, BRIDGE_COMMAND)
+        }
         if self.tools is not None:
             plumbing[Role.TOOLS] = (self.proxy_command, self.tools.server)
         return RunContext(
@@ -149,7 +151,9 @@ def plan_image(
 
 def contract_spec(command: tuple[str, ...], *, run_id: str | None, agent_shim: str) -> RunSpec:
     """The validated spec of a run without kernel capture."""
-    spec = RunSpec(command=command, agent_shim=agent_shim, **({} if run_id is None else {"run_id": run_id}))
+    spec = RunSpec(command=command, agent_shim=agent_shim)
+    if run_id is not None:
+        spec = evolve(spec, run_id=run_id)
     spec.validate()
     return spec
 
@@ -168,9 +172,7 @@ def input_digests(folder: Path) -> dict[str, str]:
     return digests
 
 
-def _spec(
-    subject: SubjectSpec, agent_shim: str, run_id: str | None, witnesses: tuple[str, ...]
-) -> RunSpec:
+def _spec(subject: SubjectSpec, agent_shim: str, run_id: str | None, witnesses: tuple[str, ...]) -> RunSpec:
     spec = contract_spec(subject.command, run_id=run_id, agent_shim=agent_shim)
     env = dict(subject.env) | {"ASSAY_RUNNER_RUN_ID": spec.run_id}
     if "sdk" in witnesses:

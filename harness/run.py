@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal as signals
-import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,15 +16,14 @@ from harness.errors import CommandFailedError, EvidenceError
 from harness.evidence.assemble import Assembled, assemble
 from harness.evidence.model import (
     ChannelLog,
-    Kind,
     KernelRecord,
-    NetworkSeal,
+    Kind,
     Observation,
     Role,
     RoleOutcome,
 )
-from harness.host import network
 from harness.host.cgroup import Slice
+from harness.host.namespaces import Namespaces
 from harness.host.state import RunFolder
 from harness.plan import DECISIONS_SOCKET, MCP_SOCKET, POLICY_FILE, SDK_SOCKET, WORKSPACE, Plan
 from harness.recorder.channel import Channel, Recorder, type_of
@@ -94,42 +92,7 @@ class _Clock:
         self._last = now
 
 
-class _NamespaceWatch(threading.Thread):
-    """Holds the role's network namespace from before its first instruction.
-
-    A container that ends at once has no namespace left to look at afterwards, so this looks at the
-    role's cgroup while the runtime sets it up and keeps the first namespace that is not the host's.
-    """
-
-    def __init__(self, slice_: Slice, role: Role) -> None:
-        super().__init__(name=f"namespace-{role}", daemon=True)
-        self._slice, self._role = slice_, role
-        self._over = threading.Event()
-        self._host = os.stat("/proc/self/ns/net").st_ino
-        self.descriptor: int | None = None
-        self.start()
-
-    def run(self) -> None:
-        while self.descriptor is None and not self._over.is_set():
-            for pid in self._slice.pids(self._role):
-                try:
-                    descriptor = network.open_netns(pid)
-                except OSError:
-                    continue  # it is already gone
-                if os.fstat(descriptor).st_ino != self._host:
-                    self.descriptor = descriptor
-                    return
-                os.close(descriptor)
-            self._over.wait(0.002)
-
-    def finish(self) -> int | None:
-        """Stop looking; the descriptor, now the caller's, if one was found."""
-        self._over.set()
-        self.join()
-        return self.descriptor
-
-
-def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:
+def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  # noqa: PLR0915 - design §2 as a list
     """Run the plan once. Raises EnvironmentUnfitError or InputError if it could not be started.
 
     Whatever the agent does, the result is an observation: verdicts come later.
@@ -145,8 +108,13 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:
         clock.lap("slice")
 
         capture = bench.capture
-        roles = [slice_.role_path(role) for role in (None, Role.SUBJECT, Role.TOOLS, Role.HARNESS)]
-        capture.arm(*[path for path in roles], folder.path / "kernel.raw")
+        capture.arm(
+            run=slice_.path,
+            subject=slice_.role_path(Role.SUBJECT),
+            tools=slice_.role_path(Role.TOOLS),
+            sentinel=slice_.role_path(Role.HARNESS),
+            spool=folder.path / "kernel.raw",
+        )
         stack.callback(capture.abandon)
         clock.lap("capture_armed")
 
@@ -158,18 +126,18 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:
             stack.callback(container.remove)
         clock.lap("containers_created")
 
-        namespaces = _Namespaces()
+        namespaces = Namespaces(slice_)
         stack.callback(namespaces.close)
         problems: list[str] = []
         if Role.TOOLS in containers:
-            namespaces.start(containers[Role.TOOLS], slice_)
+            namespaces.start(Role.TOOLS, containers[Role.TOOLS].start)
             if recorder.wait_for("decisions", READY, _READY_TIMEOUT) is None:
                 problems.append("proxy_not_ready")
             clock.lap("tools_ready")
 
         started, timed_out, survivors = time.monotonic_ns(), False, 0
         if not problems:
-            namespaces.start(containers[Role.SUBJECT], slice_)
+            namespaces.start(Role.SUBJECT, containers[Role.SUBJECT].start)
             clock.lap("subject_started")
             timed_out = not slice_.wait_empty(Role.SUBJECT, timeout_s=plan.subject.deadline_s)
             if timed_out:
@@ -212,42 +180,6 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:
     assembled = assemble(observation, plan.context())
     clock.lap("evidence")
     return Measured(plan, observation, assembled, clock.phases, output)
-
-
-class _Namespaces:
-    """The network namespaces of a run's containers, looked at when found and at the end."""
-
-    def __init__(self) -> None:
-        self._held: dict[Role, tuple[int | None, network.NetworkSnapshot]] = {}
-
-    def start(self, container: RoleContainer, slice_: Slice) -> None:
-        role = container.spec.role
-        watch = _NamespaceWatch(slice_, role)
-        try:
-            container.start()
-        finally:
-            descriptor = watch.finish()
-        if descriptor is None:
-            snapshot = network.NetworkSnapshot(role, problems=("network_unreadable: no namespace was seen",))
-        else:
-            snapshot = network.inspect(role, descriptor)
-        self._held[role] = descriptor, snapshot
-
-    def knows(self, role: Role) -> bool:
-        """Whether the role's container was started."""
-        return role in self._held
-
-    def seals(self) -> tuple[NetworkSeal, ...]:
-        found = []
-        for role, (descriptor, before) in self._held.items():
-            after = before if descriptor is None else network.inspect(role, descriptor)
-            found.append(network.seal(role, before, after))
-        return tuple(found)
-
-    def close(self) -> None:
-        for descriptor, _ in self._held.values():
-            if descriptor is not None:
-                os.close(descriptor)
 
 
 def _folders(folder: RunFolder, plan: Plan) -> dict[str, Path]:
@@ -324,7 +256,7 @@ def _end_slice(slice_: Slice) -> None:
     slice_.remove()
 
 
-def _outcome(container: RoleContainer, namespaces: _Namespaces) -> RoleOutcome:
+def _outcome(container: RoleContainer, namespaces: Namespaces) -> RoleOutcome:
     """The engine's word: 128 + n may be signal n or a program's own exit code."""
     started = namespaces.knows(container.spec.role)
     return RoleOutcome(exit_code=container.wait(_STOP_TIMEOUT) if started else None, signal=None)

@@ -194,6 +194,10 @@ def _broken_rules(fixture: Fixture) -> list[tuple[bool, str, str]]:
             "tools.workspace must be 'ro' or 'rw'",
             "use 'ro' unless a tool must write",
         ),
-        (policy is not None and not policy.is_file(), f"no policy file {policy}", "write it, or correct tools.policy"),
+        (
+            policy is not None and not policy.is_file(),
+            f"no policy file {policy}",
+            "write it, or correct tools.policy",
+        ),
         (not fixture.inputs.is_dir(), f"no inputs folder {fixture.inputs}", "make it, even if empty"),
     ]

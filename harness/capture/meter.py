@@ -7,9 +7,10 @@ prime number of known names, and leaves again.
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from attrs import define, frozen
+from attrs import Factory, define, frozen
 
 from harness.capture.program import Program, counters_between
 from harness.capture.ring import Ring
@@ -61,7 +62,7 @@ class Meter:
     _spool: int = -1
     _home: int = -1
     _sentinel: int = -1
-    _before: dict[Kind, KindCounters] = {}
+    _before: Mapping[Kind, KindCounters] = Factory(dict)
     _misses_before: int = 0
     _received: int = 0
     _received_bytes: int = 0

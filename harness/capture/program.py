@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import astuple, frozen
 
 from harness.capture.records import LAYOUT
 from harness.capture.syscalls import X86_64
@@ -70,7 +70,9 @@ class Program:
         compiled = time.monotonic()
         if sorted(self._bpf.raw_tracepoint_fds) != sorted(TRACEPOINTS):
             raise RuntimeError(f"attached {sorted(self._bpf.raw_tracepoint_fds)}, wanted {TRACEPOINTS}")
-        functions = [self._bpf.load_func(b"raw_tracepoint__" + n, bcc.BPF.RAW_TRACEPOINT) for n in TRACEPOINTS]
+        functions = [
+            self._bpf.load_func(b"raw_tracepoint__" + n, bcc.BPF.RAW_TRACEPOINT) for n in TRACEPOINTS
+        ]
         for index, name in enumerate(_TAIL_CALLS):
             function = self._bpf.load_func(name, bcc.BPF.RAW_TRACEPOINT)
             self._bpf[b"programs"][ctypes.c_int(index)] = ctypes.c_int(function.fd)
@@ -123,7 +125,9 @@ class Program:
     def counters(self) -> dict[Kind, KindCounters]:
         """All kernel counters since the load, summed over CPUs, by kind."""
         table = self._bpf[b"counters"]
-        values = [sum(table[ctypes.c_int(i)]) for i in range(LAYOUT.constants["KINDS"] * LAYOUT.constants["COUNTS"])]
+        values = [
+            sum(table[ctypes.c_int(i)]) for i in range(LAYOUT.constants["KINDS"] * LAYOUT.constants["COUNTS"])
+        ]
         width = LAYOUT.constants["COUNTS"]
         return {
             kind: KindCounters(*values[number * width : number * width + 7])
@@ -139,11 +143,13 @@ class Program:
         self._bpf.cleanup()
 
 
-def counters_between(before: Mapping[Kind, KindCounters], after: Mapping[Kind, KindCounters]) -> dict[Kind, KindCounters]:
+def counters_between(
+    before: Mapping[Kind, KindCounters], after: Mapping[Kind, KindCounters]
+) -> dict[Kind, KindCounters]:
     """Counters of one window, by difference."""
-    names = [field.name for field in KindCounters.__attrs_attrs__]  # type: ignore[attr-defined]
     return {
-        kind: KindCounters(*(getattr(after[kind], n) - getattr(before[kind], n) for n in names)) for kind in after
+        kind: KindCounters(*(b - a for a, b in zip(astuple(before[kind]), astuple(after[kind]), strict=True)))
+        for kind in after
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from harness.evidence.model import Flag, Kind, KernelRecord, Role
+from harness.evidence.model import Flag, KernelRecord, Kind, Role
 
 RECORD_H = Path(__file__).resolve().parents[2] / "bpf" / "record.h"
 _C_TYPES = {"u64": "Q", "s64": "q", "u32": "I", "u16": "H", "u8": "B"}
@@ -50,10 +50,23 @@ def read_layout(path: Path = RECORD_H) -> Layout:
 
 
 LAYOUT = read_layout()
-_FIELDS = (
-    "time_ns a0 a1 a2 result pid tid vpid vtid file_flags inode_mode flags "
-    "walked_len raw_len syscall kind where comm"
-).split()
+_FIELDS = [
+    *(
+        "time_ns",
+        "a0",
+        "a1",
+        "a2",
+        "result",
+        "pid",
+        "tid",
+        "vpid",
+        "vtid",
+        "file_flags",
+        "inode_mode",
+        "flags",
+    ),
+    *("walked_len", "raw_len", "syscall", "kind", "where", "comm"),
+]
 if list(LAYOUT.names) != _FIELDS:
     raise ValueError(f"{RECORD_H} and records.py disagree about struct record")
 _ROLE, _SETUP, _PART2 = (LAYOUT.constants[f"WHERE_{name}"] for name in ("ROLE", "SETUP", "PART2"))

@@ -19,8 +19,8 @@ from harness.errors import EnvironmentUnfitError
 from harness.evidence.model import (
     CaptureAccounting,
     Flag,
-    Kind,
     KernelRecord,
+    Kind,
     KindCounters,
     Role,
 )
@@ -49,7 +49,7 @@ class CaptureSession:
         self.options = options
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._window: Window | None = None
         arguments = [str(theirs.fileno()), str(options.ring_bytes), str(os.getpid())]
         self._process = subprocess.Popen(
@@ -126,7 +126,9 @@ class CaptureSession:
             sentinels_expected=2 * (SENTINEL_OPENS + SENTINEL_MISSES),
             sentinels_seen=_sentinels_seen(records, os.fsencode(window.spool)),
             boundaries=frozenset(
-                r.role for r in records if r.kind is Kind.EXEC and r.result >= 0 and not r.setup and r.role is not Role.HARNESS
+                r.role
+                for r in records
+                if r.kind is Kind.EXEC and r.result >= 0 and not r.setup and r.role is not Role.HARNESS
             ),
             **reading,
         )

@@ -59,8 +59,8 @@ def main(descriptor: int, ring_bytes: int, parent: int) -> int:
 
 
 def _window(values: dict[str, Any]) -> Window:
-    paths = {field.name for field in fields(Window) if field.type is Path}
-    return Window(**{name: Path(value) if name in paths else value for name, value in values.items()})
+    paths = {field.name: Path(values[field.name]) for field in fields(Window) if field.type is Path}
+    return Window(**(values | paths))
 
 
 def _as_json(reading: Reading) -> dict[str, Any]:

@@ -81,7 +81,9 @@ def _download(deb: Deb, target: Path) -> None:
 def _mirrors() -> list[str]:
     """Base addresses to try, without a trailing "/": the variable's, or those apt is configured with."""
     named = os.environ.get(MIRROR_VARIABLE)
-    return [named.rstrip("/")] if named else _configured()
+    mirrors = [named.rstrip("/")] if named else _configured()
+    # apt's `file` method would leave a link, its `copy` method makes a file
+    return [f"copy:{one.removeprefix('file:')}" if one.startswith("file:") else one for one in mirrors]
 
 
 @cache
@@ -89,11 +91,8 @@ def _configured() -> list[str]:
     listed = _ask(
         "apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI)", "Created-By: Packages"
     )
-    found: dict[str, None] = {}
-    for uri in listed.stdout.split():
-        for one in _mirror_list(uri):
-            found[one.rstrip("/")] = None
-    return list(found)
+    named = [one.rstrip("/") for uri in listed.stdout.split() for one in _mirror_list(uri)]
+    return list(dict.fromkeys(named))
 
 
 def _mirror_list(uri: str) -> list[str]:

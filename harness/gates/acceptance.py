@@ -24,7 +24,7 @@ def failures(archive: Path, fixture: Fixture) -> list[str]:
         members = check(archive).members
     except VerificationError as error:
         return [f"the archive does not verify: {error}"]
-    documents = {
+    documents: dict[str, Any] = {
         name: json.loads(data) if name.endswith(".json") else [json.loads(x) for x in data.splitlines()]
         for name, data in members.items()
     }
@@ -90,7 +90,11 @@ def _sdk(lines: list[dict[str, Any]], gate: GateSpec) -> Iterator[str]:
     if gate.sdk is None:
         return
     yield from _differs("sdk events", [x["event_type"] for x in lines], list(gate.sdk.events))
-    for key, expected in (("sdk_name", gate.sdk.name), ("sdk_version", gate.sdk.version), ("source", gate.sdk.source)):
+    for key, expected in (
+        ("sdk_name", gate.sdk.name),
+        ("sdk_version", gate.sdk.version),
+        ("source", gate.sdk.source),
+    ):
         yield from _differs(f"sdk {key}", sorted({x[key] for x in lines}), [expected])
     ids = {x["tool_call_id"] for x in lines} - {None}
     yield from _differs("sdk tool calls", len(ids), gate.sdk.tool_calls)
@@ -109,9 +113,7 @@ def _writes(documents: dict[str, Any], gate: GateSpec) -> Iterator[str]:
             and x["status"] == "success"
         ]
         yield from _differs(f"kernel lines that create {write.path}", len(created), 1)
-        roles = {
-            x["role"] for x in documents["companion/kernel.ndjson"] if x["path"] == write.path
-        }
+        roles = {x["role"] for x in documents["companion/kernel.ndjson"] if x["path"] == write.path}
         yield from _differs(f"roles that touched {write.path}", sorted(roles), [write.role])
 
 

@@ -50,7 +50,9 @@ class GateResult:
         return bool(self.runs) and not self.divergences and not any(run.failures for run in self.runs)
 
 
-def run_gates(bench: Bench, fixtures: Iterable[Fixture], *, runs: int, out: Path, say: Say) -> list[GateResult]:
+def run_gates(
+    bench: Bench, fixtures: Iterable[Fixture], *, runs: int, out: Path, say: Say
+) -> list[GateResult]:
     """Run each gate `runs` times into out/<gate>/run-<n>/ and write out/summary.json.
 
     `say` gets the result lines of contracts §7.2. A gate that cannot be run is a failed gate.
@@ -166,4 +168,6 @@ def _write_summary(path: Path, results: list[GateResult]) -> None:
 
 def median_phases(runs: list[dict[str, float]]) -> dict[str, float]:
     """Median milliseconds of each phase over runs that went through the same phases."""
-    return {phase: round(statistics.median(run[phase] for run in runs if phase in run), 1) for phase in runs[0]}
+    return {
+        phase: round(statistics.median(run[phase] for run in runs if phase in run), 1) for phase in runs[0]
+    }

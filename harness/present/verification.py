@@ -7,9 +7,10 @@ from harness.bundle.verify import Verification
 
 def as_text(result: Verification) -> str:
     """One line for a good archive, one more for each problem otherwise."""
-    lines = [f"{'ok' if result.ok else 'FAILED'} {result.place} run_id={result.run_id} identity={result.identity}"]
-    for problem in result.problems:
-        lines.append(f"  {problem.code} {problem.where}: {problem.text}")
+    lines = [
+        f"{'ok' if result.ok else 'FAILED'} {result.place} run_id={result.run_id} identity={result.identity}"
+    ]
+    lines += [f"  {problem.code} {problem.where}: {problem.text}" for problem in result.problems]
     return "\n".join(lines)
 
 

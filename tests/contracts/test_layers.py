@@ -231,9 +231,7 @@ def test_the_surface_takes_each_kind_to_its_place() -> None:
         (1, None),
     )
     kernel: list[KernelEvent] = [
-        open_event(
-            run_id=RUN, seq=0, pid=1, value="/missing", flags=0, mode=0, resolve=0, return_value=-2
-        )
+        open_event(run_id=RUN, seq=0, pid=1, value="/missing", flags=0, mode=0, resolve=0, return_value=-2)
     ]
     kernel += [
         other_event(run_id=RUN, seq=seq, pid=1, event_type=number, value=value)
@@ -263,9 +261,7 @@ def health(**changes: Any) -> ObservationHealth:
     return made
 
 
-NOT_CLEAN = (
-    "s2_kernel_capture: monitor_events=2 cgroup_correlation=Partial kernel_layer downgraded to absent"
-)
+NOT_CLEAN = "s2_kernel_capture: monitor_events=2 cgroup_correlation=Partial kernel_layer downgraded to absent"
 
 
 def test_a_kernel_only_run() -> None:

@@ -160,9 +160,7 @@ def test_an_open_line_has_the_contract_keys_in_order() -> None:
         b'"value":"/w/out","flags":65,"mode":420,"return_value":3,"access_mode":"write",'
         b'"operation_flags":["create"],"status":"success"}'
     )
-    failed = open_event(
-        run_id="r", seq=0, pid=7, value=None, flags=0, mode=0, resolve=4, return_value=-2
-    )
+    failed = open_event(run_id="r", seq=0, pid=7, value=None, flags=0, mode=0, resolve=4, return_value=-2)
     assert list(unstructure(failed)) == [
         "schema",
         "run_id",
@@ -203,9 +201,7 @@ def test_the_first_generation_line_has_seven_keys_and_value_may_be_null() -> Non
     ],
 )
 def test_a_derived_key_that_does_not_follow_is_refused(change: dict[str, Any]) -> None:
-    event = open_event(
-        run_id="r", seq=0, pid=7, value="/x", flags=0o101, mode=0, resolve=0, return_value=3
-    )
+    event = open_event(run_id="r", seq=0, pid=7, value="/x", flags=0o101, mode=0, resolve=0, return_value=3)
     with pytest.raises(RuleError):
         evolve(event, **change).validate()
 

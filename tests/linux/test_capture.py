@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.capture.session import CaptureOptions, CaptureSession
-from harness.evidence.model import CaptureAccounting, Flag, Kind, KernelRecord, Role
+from harness.evidence.model import CaptureAccounting, Flag, KernelRecord, Kind, Role
 
 pytestmark = pytest.mark.linux
 
@@ -101,7 +101,9 @@ for i in range(997): os.close(os.open({str(target)!r}, os.O_RDONLY))
 for i in range(499):
     try: os.open({str(target)!r} + '.missing', os.O_RDONLY)
     except FileNotFoundError: pass
-for i in range(101): os.rename({str(target)!r}, {str(target)!r} + '2'); os.rename({str(target)!r} + '2', {str(target)!r})
+for i in range(101):
+    os.rename({str(target)!r}, {str(target)!r} + '2')
+    os.rename({str(target)!r} + '2', {str(target)!r})
 for i in range(53): os.mkdir({str(tmp_path)!r} + '/d'); os.rmdir({str(tmp_path)!r} + '/d')
 """
     )
@@ -122,7 +124,7 @@ def test_paths_are_what_was_really_opened(session: CaptureSession, slice_: Slice
     (tmp_path / "real" / "file").write_text("x")
     (tmp_path / "link").symlink_to("real")
     deep = tmp_path.joinpath(*(f"component-{i}" for i in range(90)))
-    os.makedirs(deep)
+    deep.mkdir(parents=True)
     slice_.arm(session)
     slice_.run_code(
         f"""
@@ -191,7 +193,8 @@ u.sendto(b'x', ('127.0.0.1', 9))
     assert [r.result for r in records if r.syscall == 42] == [-111]
     forks = [r for r in records if r.kind is Kind.FORK and r.args[1] == 1]
     exits = [r for r in records if r.kind is Kind.EXIT and r.args[1] == 1]
-    assert len(forks) == 1 and len(exits) == 2
+    assert len(forks) == 1
+    assert len(exits) == 2
 
 
 def test_leaving_the_slice_trips_the_wire(session: CaptureSession, slice_: Slice) -> None:
@@ -252,7 +255,8 @@ def test_back_pressure_saves_a_slow_consumer(slice_: Slice, tmp_path: Path) -> N
     with CaptureSession(CaptureOptions(ring_bytes=4 << 20, throttle=8 << 20)) as session:
         opens, accounting = flood(session, slice_, tmp_path / "target", 3)
     whole(accounting)
-    assert accounting.freezes > 0 and accounting.frozen_ns > 0
+    assert accounting.freezes > 0
+    assert accounting.frozen_ns > 0
     assert accounting.kinds[Kind.OPEN].dropped == 0
     assert opens > 10_000
 
@@ -272,7 +276,7 @@ def test_a_dead_capture_process_is_said_not_hidden(slice_: Slice) -> None:
         slice_.arm(session)
         os.kill(session.pid, signal.SIGKILL)
         slice_.run_code("pass")
-        records, accounting = session.disarm()
+        _, accounting = session.disarm()
     assert accounting.errors == ("capture_process_died",)
     assert accounting.sentinels_seen < accounting.sentinels_expected
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -101,6 +102,45 @@ def test_an_engine_that_cannot_start_says_why(own_state: State) -> None:
         daemon.ensure_engine(own_state)
     assert "data" in caught.value.hint
     assert _processes(own_state) == []
+
+
+def test_where_overlay_is_refused_it_takes_vfs(own_state: State, tmp_path: Path) -> None:
+    """An overlay file system cannot be the upper layer of another one, so overlay2 cannot be used on it."""
+    for name in ("lower", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    merged = tmp_path / "merged"
+    options = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, merged], check=True)
+    nested = State(merged / "state").prepare()
+    try:
+        for _ in range(2):  # the second start goes straight to what worked
+            client = daemon.ensure_engine(nested)
+            assert daemon.describe(client)["storage_driver"] == "vfs"
+            client.close()
+            daemon.stop_engine(nested)
+    finally:
+        daemon.stop_engine(nested)
+        subprocess.run(["umount", merged], check=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        ({"DefaultRuntime": "runsc", "Runtimes": {"runsc": {"path": "/usr/bin/runsc"}}}, "runtime is runsc"),
+        ({"DefaultRuntime": "runc", "Runtimes": {"runc": {"path": "/opt/kata-runtime"}}}, "kata-runtime"),
+        ({"KernelVersion": "1.2.3-vm"}, "1.2.3-vm"),
+        ({"SecurityOptions": ["name=seccomp", "name=rootless"]}, "rootless"),
+    ],
+)
+def test_an_engine_that_cannot_be_observed_is_refused(
+    engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], match: str
+) -> None:
+    """This engine passes; the same answer with one fact changed does not."""
+    real = engine.info()
+    daemon._refuse_unfit(engine)
+    monkeypatch.setattr(engine, "info", lambda: real | answer)
+    with pytest.raises(EnvironmentUnfitError, match=match):
+        daemon._refuse_unfit(engine)
 
 
 def test_override_must_be_of_this_host(state: State, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,9 +117,9 @@ def test_the_manifest_is_complete_and_right(members: Members, forge: Forge) -> N
     }
     assert with_manifest(lambda head: head["files"][manifest.SDK].update(sha256=sha256_of(b""))) >= {bound}
     assert with_manifest(lambda head: head.update(run_id="other")) >= {"ContractRunIdMismatch"}
-    assert with_manifest(
-        lambda head: head.update(files=dict(reversed(head["files"].items())))
-    ) >= {"ContractFileOrder"}
+    assert with_manifest(lambda head: head.update(files=dict(reversed(head["files"].items())))) >= {
+        "ContractFileOrder"
+    }
     spaced = members[manifest.MANIFEST].replace(b":", b": ", 1)
     assert codes(verify(forge(members | {manifest.MANIFEST: spaced}))) == {"ContractInvalidJson", bound}
 

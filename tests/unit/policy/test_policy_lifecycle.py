@@ -169,6 +169,23 @@ def test_children_of_a_server_go_with_it(rig: "Rig") -> None:
     assert [state for state, _, group, *_ in states if group == str(pid) and state not in "ZX"] == []
 
 
+def test_orphans_are_reaped_as_process_1_must(rig: "Rig") -> None:
+    """As a child subreaper the proxy inherits orphans, as process 1 of a container does."""
+    rig.record()
+    code = "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execv(sys.argv[1], sys.argv[1:])"
+    argv = rig.proxy_argv(*rig.server_argv())
+    rig.proxy = subprocess.Popen([argv[0], "-c", code, *argv], stderr=subprocess.PIPE)
+    bridge = rig.bridge()
+    bridge.call(1, "child", {}, "tc_1")
+    assert bridge.line(5) == b""
+    children = Path(f"/proc/{rig.proxy.pid}/task/{rig.proxy.pid}/children")
+    end = time.monotonic() + 5
+    while children.read_text() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert children.read_text() == ""
+    assert rig.stop().errors == ()
+
+
 def test_the_end_of_the_agents_input_reaches_the_server_and_late_answers_the_agent(rig: "Rig") -> None:
     bridge = rig.start().bridge()
     bridge.call(1, "slow", {"seconds": 0.3}, "tc_1")
