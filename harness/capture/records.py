@@ -80,27 +80,26 @@ class Decoded:
     errors: int
 
 
-def decode(data: bytes) -> Decoded:
+def decode(data: bytes | mmap) -> Decoded:
     """Decode a run's ring bytes. A record that does not fit its own lengths counts as an error."""
-    records: list[KernelRecord] = []
-    errors = 0
-    for payload in payloads(data):
-        record = _record(len(records), payload)
-        if record is None:
-            errors += 1
-        else:
-            records.append(record)
-    return Decoded(tuple(records), errors)
+    found = list(read_records(data))
+    records = tuple(record for record in found if record is not None)
+    return Decoded(records, len(found) - len(records))
 
 
-def payloads(data: bytes) -> Iterator[bytes]:
-    """The committed records of ring bytes: 8-byte header, payload, padding to 8 (kernel ringbuf.c)."""
-    at, end = 0, len(data)
+def read_records(data: bytes | mmap) -> Iterator[KernelRecord | None]:
+    """The committed records of ring bytes, None for each that does not fit its own lengths.
+
+    In the ring stand an 8-byte header, the payload, and padding to 8 (kernel/bpf/ringbuf.c).
+    """
+    at, end, seq = 0, len(data), 0
     while at + 8 <= end:
-        (head,) = struct.unpack_from("<I", data, at)
+        (head,) = _HEAD.unpack_from(data, at)
         length = head & _LENGTH
         if not head & (_BUSY | _DISCARD):
-            yield data[at + 8 : at + 8 + length]
+            record = _record(seq, data[at + 8 : at + 8 + length])
+            yield record
+            seq += record is not None
         at += (length + 15) & ~7
 
 
@@ -108,31 +107,15 @@ def _record(seq: int, payload: bytes) -> KernelRecord | None:
     size = LAYOUT.header.size
     if len(payload) < size:
         return None
-    (time_ns, a0, a1, a2, result, pid, tid, vpid, vtid, file_flags, inode_mode, flags) = (
-        fields := LAYOUT.header.unpack_from(payload)
-    )[:12]
-    walked_len, raw_len, syscall, kind, where, comm = fields[12:]
-    role = where & _ROLE
-    if len(payload) != size + walked_len + raw_len or kind not in LAYOUT.kinds or role >= len(_ROLES):
+    fields = LAYOUT.header.unpack_from(payload)
+    time_ns, a0, a1, a2, result, pid, tid, vpid, vtid = fields[:9]
+    file_flags, inode_mode, flags, walked_len, raw_len, syscall, number, where, comm = fields[9:]
+    kind, place = LAYOUT.kinds.get(number), _PLACES[where]
+    if len(payload) != size + walked_len + raw_len or kind is None or place is None:
         return None
     return KernelRecord(
-        seq=seq,
-        time_ns=time_ns,
-        kind=LAYOUT.kinds[kind],
-        syscall=syscall,
-        role=_ROLES[role],
-        setup=bool(where & _SETUP),
-        pid=pid,
-        tid=tid,
-        vpid=vpid,
-        vtid=vtid,
-        result=result,
-        flags=Flag(flags),
-        part=1 if where & _PART2 else 0,
-        walked=payload[size : size + walked_len],
-        raw=payload[size + walked_len :],
-        args=(a0, a1, a2),
-        file_flags=file_flags,
-        inode_mode=inode_mode,
-        comm=comm.split(b"\0", 1)[0],
-    )
+        seq,
+        time_ns,
+        kind,
+        syscall,
+        *place[:2],

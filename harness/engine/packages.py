@@ -62,16 +62,16 @@ def npm_tree(lock: Path, scratch: Path, store: Path) -> Tree:
     shutil.copyfile(lock, scratch / "package-lock.json")
     shutil.copyfile(lock.with_name("package.json"), scratch / "package.json")
     command = ["npm", "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--no-bin-links",
-               "--loglevel=error", "--prefer-offline", f"--cache={store / 'npm'}"]  # fmt: skip
+               "--loglevel=error", "--prefer-offline", f"--cache={store.resolve() / 'npm'}"]  # fmt: skip
     _install(command, scratch, lock, mismatch="EINTEGRITY")
     return _tree(scratch / "node_modules", NPM_DROPPED)
 
 
 def pip_tree(lock: Path, scratch: Path, store: Path) -> Tree:
     """The wheels of the hashed requirement file `lock`, unpacked in `scratch`; otherwise as npm_tree."""
-    site = scratch / "site"
+    site, cache = scratch / "site", store.resolve() / "pip"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile",
-               "--require-hashes", "--disable-pip-version-check", f"--cache-dir={store / 'pip'}", *WHEELS_FOR,
+               "--require-hashes", "--disable-pip-version-check", f"--cache-dir={cache}", *WHEELS_FOR,
                f"--target={site}", f"--requirement={lock.resolve()}"]  # fmt: skip
     _install(command, scratch, lock, mismatch="DO NOT MATCH THE HASHES")
     return _tree(site, PIP_DROPPED)

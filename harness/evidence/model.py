@@ -5,7 +5,8 @@ them. Paths are bytes exactly as the kernel gave them; times are CLOCK_MONOTONIC
 """
 
 from collections.abc import Mapping
-from enum import IntFlag, StrEnum
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 from attrs import Factory, frozen
 
@@ -33,8 +34,11 @@ class Kind(StrEnum):
     COMPAT = "compat"  # any 32-bit syscall
 
 
-class Flag(IntFlag):
-    """Per-record flags, as in bpf/record.h."""
+class Flag(IntEnum):
+    """Bits of KernelRecord.flags, as in bpf/record.h.
+
+    No IntFlag: each of its operators makes an object, and every record is tested several times.
+    """
 
     TRUNCATED = 1  # a path or name did not fit
     DETACHED = 2  # the walk ended outside the process's root
@@ -47,9 +51,8 @@ class Flag(IntFlag):
     ARGS_CUT = 256  # argv did not fit: not a loss of a capability
 
 
-@frozen(slots=True)
-class KernelRecord:
-    """One record of the ring.
+class KernelRecord(NamedTuple):
+    """One record of the ring; a tuple, because a run may have millions.
 
     walked  kernel-walked path inside the process's root: the object (Flag.OBJECT: successful
             opens and executions, operations on descriptors), else the directory that a relative
@@ -63,7 +66,7 @@ class KernelRecord:
             EXIT exit code (as in task_struct), 1 if the whole thread group is gone;
             SOCK descriptor, address length, 0 (syscall socket: family, type, protocol);
             NET hook (0 connect, 1 sendmsg, 2 bind), port in host order, type << 8 | protocol.
-    file_flags  f_flags of a successful open;  inode_mode  its i_mode.
+    flags   bits of Flag;  file_flags  f_flags of a successful open;  inode_mode  its i_mode.
     """
 
     seq: int
@@ -77,7 +80,7 @@ class KernelRecord:
     vpid: int
     vtid: int
     result: int
-    flags: Flag
+    flags: int
     part: int = 0
     walked: bytes = b""
     raw: bytes = b""

@@ -57,7 +57,6 @@ class LocalModel {
     return { usage: new Usage({ requests: 1 }), output: [output] };
   }
 
-  // eslint-disable-next-line require-yield
   async *getStreamedResponse() {
     throw new Error('this model does not stream');
   }

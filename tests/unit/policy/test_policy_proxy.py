@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import socket
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -278,3 +280,27 @@ def test_what_is_forwarded_is_what_was_judged(rig: "Rig") -> None:
         '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":'
         '{"a":"\\u2028\\u00e9\\ud800","n":1.5},"_meta":{"dev.assay.runner/tool_call_id":"tc"}}}\n'
     )
+
+
+def test_no_answer_passes_before_its_record_has_left(rig: "Rig") -> None:
+    """A host that stops reading: the agent must not be ahead of the record."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(rig.decisions))
+        listener.listen()
+        rig.proxy = subprocess.Popen(rig.proxy_argv(*rig.server_argv()), stderr=subprocess.PIPE)
+        host, _ = listener.accept()
+    bridge = rig.bridge()
+    bridge.raw(b"?\n" * 5000)
+    answered = 0
+    while not bridge.silent(0.5):
+        bridge.line()
+        answered += 1
+    host.setblocking(False)
+    recorded = b""
+    while True:
+        try:
+            recorded += host.recv(1 << 20)
+        except BlockingIOError:
+            break
+    host.close()
+    assert 0 < answered <= recorded.count(b"assay.proxy.rejected") < 5000

@@ -1,0 +1,116 @@
+"""The main job: every gate on the real engine and kernel, and gates that must not pass."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from harness.bench import Bench
+from harness.bundle.reader import read_archive
+from harness.gates.catalog import all_gates, find_fixture, gate_name
+from harness.gates.runner import run_gates
+from harness.host.state import State
+from harness.plan import FIXTURES
+
+pytestmark = pytest.mark.linux
+
+
+@pytest.fixture(scope="module")
+def bench(state: State, engine: docker.DockerClient) -> Iterator[Bench]:
+    with Bench(state, print) as bench:
+        yield bench
+
+
+@pytest.fixture
+def fixtures(tmp_path: Path) -> Path:
+    """A copy of the fixture folders that a test may change."""
+    return Path(shutil.copytree(FIXTURES, tmp_path / "runner-fixtures"))
+
+
+def test_every_gate_passes_three_times_with_equal_bytes(bench: Bench, tmp_path: Path) -> None:
+    said: list[str] = []
+    results = run_gates(bench, all_gates(), runs=3, out=tmp_path, say=said.append)
+    assert [line for line in said if not line.startswith("PASS: runner-spike ")] == []
+    assert all(result.passed for result in results)
+    assert [result.gate for result in results][:4] == [
+        "kernel-only",
+        "kernel-policy",
+        "openai-agents-kernel-policy",
+        "openai-agents-hidden-write",
+    ]
+    assert said.count("PASS: runner-spike OpenAI Agents kernel+policy acceptance (matched_safe_read)") == 3
+    summary = json.loads((tmp_path / "summary.json").read_bytes())
+    assert summary["passed"] is True
+    for result in results:
+        for number in (1, 2, 3):
+            run = tmp_path / result.gate / f"run-{number}"
+            assert (run / f"runner-{result.gate}.tar.gz").is_file()
+    log = tmp_path / "openai-agents-kernel-policy" / "run-1" / "decision-log.ndjson"
+    (event,) = [json.loads(line) for line in log.read_bytes().splitlines()]
+    assert event["type"] == "assay.tool.decision"
+    assert event["data"]["tool_call_id"] == "tc_runner_policy_001"
+
+
+def test_only_the_kernel_layer_tells_the_hidden_write(bench: Bench, tmp_path: Path) -> None:
+    names = ("openai-agents", "openai-agents-hidden-write")
+    run_gates(bench, [find_fixture(name) for name in names], runs=1, out=tmp_path, say=print)
+    safe, hidden = (
+        read_archive(tmp_path / gate_name(fixture) / "run-1" / f"runner-{gate_name(fixture)}.tar.gz").members
+        for fixture in map(find_fixture, names)
+    )
+    safe_id, hidden_id = (find_fixture(name).file.gate for name in names)
+    assert safe_id is not None
+    assert hidden_id is not None
+    for member in ("layers/sdk.ndjson", "layers/policy.ndjson"):
+        renamed = hidden[member].replace(hidden_id.run_id.encode(), safe_id.run_id.encode())
+        assert renamed == safe[member]
+    lines = [json.loads(line) for line in hidden["companion/kernel.ndjson"].splitlines()]
+    wrote = [(x["role"], x["process"]) for x in lines if x["path"] == "/workspace/hidden-write-output.txt"]
+    assert wrote == [("subject", "subject.0")]
+    assert b"hidden-write-output" not in safe["companion/kernel.ndjson"]
+
+
+def test_another_sdk_version_than_expected_fails_and_is_named(
+    bench: Bench, fixtures: Path, tmp_path: Path
+) -> None:
+    spec = fixtures / "openai-agents" / "fixture.toml"
+    spec.write_text(spec.read_text().replace('version = "0.20.0"', 'version = "0.19.0"'))
+    said: list[str] = []
+    (result,) = run_gates(
+        bench, [find_fixture("openai-agents", fixtures)], runs=1, out=tmp_path / "out", say=said.append
+    )
+    assert not result.passed
+    assert said[0].startswith("FAIL: ")
+    assert 'sdk sdk_version: expected ["0.19.0"], found ["0.20.0"]' in said[1]
+
+
+def test_a_run_that_differs_fails_with_the_first_pointer(
+    bench: Bench, fixtures: Path, tmp_path: Path
+) -> None:
+    agent = fixtures / "kernel-only" / "agent.py"
+    agent.write_text(
+        "import time\nopen(f'/workspace/{time.time_ns()}.txt', 'w').close()\n" + agent.read_text()
+    )
+    said: list[str] = []
+    (result,) = run_gates(
+        bench, [find_fixture("kernel-only", fixtures)], runs=2, out=tmp_path / "out", say=said.append
+    )
+    assert not result.passed
+    assert any(line.startswith("  surface filesystem_paths: expected ") for line in said)
+    assert "FAIL: runner-spike kernel-only two-run determinism" in said
+    assert any("differ in capability-surface.json at /filesystem_paths/0" in line for line in said)
+
+
+def test_a_gate_that_is_not_met_is_exit_1(
+    state: State, fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.cli import main
+
+    spec = fixtures / "kernel-only" / "fixture.toml"
+    spec.write_text(spec.read_text().replace("/usr/bin/env", "/usr/bin/other"))
+    monkeypatch.setenv("ASSAY_RUNNER_STATE", str(state.root))
+    arguments = ["gate", str(fixtures / "kernel-only"), "--runs", "1", "-o", str(tmp_path / "out")]
+    assert main(arguments) == 1
