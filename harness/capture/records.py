@@ -3,15 +3,17 @@
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from mmap import mmap
 from pathlib import Path
 
 from attrs import frozen
 
-from harness.evidence.model import Flag, KernelRecord, Kind, Role
+from harness.evidence.model import KernelRecord, Kind, Role
 
 RECORD_H = Path(__file__).resolve().parents[2] / "bpf" / "record.h"
 _C_TYPES = {"u64": "Q", "s64": "q", "u32": "I", "u16": "H", "u8": "B"}
 _BUSY, _DISCARD, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1  # BPF_RINGBUF_*_BIT, uapi/linux/bpf.h
+_HEAD = struct.Struct("<I")
 _ROLES = (Role.HARNESS, Role.SUBJECT, Role.TOOLS)
 
 
@@ -70,6 +72,13 @@ _FIELDS = [
 if list(LAYOUT.names) != _FIELDS:
     raise ValueError(f"{RECORD_H} and records.py disagree about struct record")
 _ROLE, _SETUP, _PART2 = (LAYOUT.constants[f"WHERE_{name}"] for name in ("ROLE", "SETUP", "PART2"))
+# Every value of `where` as (role, setup, part), None without a role.
+_PLACES = tuple(
+    (_ROLES[where & _ROLE], bool(where & _SETUP), int(bool(where & _PART2)))
+    if where & _ROLE < len(_ROLES)
+    else None
+    for where in range(256)
+)
 
 
 @frozen
@@ -88,18 +97,22 @@ def decode(data: bytes | mmap) -> Decoded:
 
 
 def read_records(data: bytes | mmap) -> Iterator[KernelRecord | None]:
-    """The committed records of ring bytes, None for each that does not fit its own lengths.
+    """One record at a time, None for each that does not fit its own lengths."""
+    seq = 0
+    for payload in payloads(data):
+        record = _record(seq, payload)
+        yield record
+        seq += record is not None
 
-    In the ring stand an 8-byte header, the payload, and padding to 8 (kernel/bpf/ringbuf.c).
-    """
-    at, end, seq = 0, len(data), 0
+
+def payloads(data: bytes | mmap) -> Iterator[bytes]:
+    """The committed records of ring bytes: 8-byte header, payload, padding to 8 (kernel ringbuf.c)."""
+    at, end = 0, len(data)
     while at + 8 <= end:
         (head,) = _HEAD.unpack_from(data, at)
         length = head & _LENGTH
         if not head & (_BUSY | _DISCARD):
-            record = _record(seq, data[at + 8 : at + 8 + length])
-            yield record
-            seq += record is not None
+            yield data[at + 8 : at + 8 + length]
         at += (length + 15) & ~7
 
 
@@ -113,9 +126,9 @@ def _record(seq: int, payload: bytes) -> KernelRecord | None:
     kind, place = LAYOUT.kinds.get(number), _PLACES[where]
     if len(payload) != size + walked_len + raw_len or kind is None or place is None:
         return None
-    return KernelRecord(
-        seq,
-        time_ns,
-        kind,
-        syscall,
-        *place[:2],
+    role, setup, part = place
+    return KernelRecord(  # by position: half the time, and there may be millions
+        seq, time_ns, kind, syscall, role, setup, pid, tid, vpid, vtid, result, flags, part,
+        payload[size : size + walked_len], payload[size + walked_len :], (a0, a1, a2),
+        file_flags, inode_mode, comm.split(b"\0", 1)[0],
+    )  # fmt: skip

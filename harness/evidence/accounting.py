@@ -172,7 +172,7 @@ def _record_codes(
 ) -> Iterator[str]:
     operations = [operation for operation, _ in classified.operations]
     tripped = {operation.name for operation in classified.of(EventClass.TRIPWIRE)}
-    flags = Flag(0)
+    flags = 0
     for record in records:
         flags |= record.flags
         # A string that the kernel could not read either took part in nothing.

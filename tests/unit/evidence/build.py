@@ -5,8 +5,6 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import evolve
-
 from harness.evidence.assemble import RunContext
 from harness.evidence.classify import Classified, Context, classify
 from harness.evidence.model import (
@@ -51,7 +49,7 @@ class Trace:
         pid = vpid + (2000 if role is Role.TOOLS else 1000)
         known: dict[str, Any] = {
             "seq": number, "time_ns": 1000 * (number + 1), "syscall": 0, "setup": False,
-            "pid": pid, "tid": pid, "vpid": vpid, "vtid": vpid, "result": 0, "flags": Flag(0),
+            "pid": pid, "tid": pid, "vpid": vpid, "vtid": vpid, "result": 0, "flags": 0,
         }  # fmt: skip
         record = KernelRecord(kind=kind, role=role, **(known | fields))
         self.records.append(record)
@@ -242,8 +240,8 @@ class Run:
             args = record.args
             if record.kind is Kind.FORK:
                 args = (args[0], args[1], args[2] + 7919 * (1 + self.vpids["shift"]))
-            self.trace.records[index] = evolve(
-                record, time_ns=self.now, pid=host, tid=host + 100000 * thread, vtid=vpid + thread, args=args
+            self.trace.records[index] = record._replace(
+                time_ns=self.now, pid=host, tid=host + 100000 * thread, vtid=vpid + thread, args=args
             )
 
     def _setup(self) -> None:

@@ -72,7 +72,7 @@ def with_record(make: Callable[[Trace], KernelRecord], **flags: Any) -> Change:
         record = make(trace)
         last = max(r.seq for r in observation.records)
         root = next(r for r in observation.records if r.role is record.role and not r.setup and r.vpid == 1)
-        record = evolve(record, seq=last + 1, time_ns=root.time_ns + 1, pid=root.pid, **flags)
+        record = record._replace(seq=last + 1, time_ns=root.time_ns + 1, pid=root.pid, **flags)
         records = (*observation.records, record)
         return evolve(observation, records=records, accounting=accounting_of(records))
 
@@ -179,7 +179,7 @@ def test_records_that_do_not(make: Callable[[Trace], KernelRecord]) -> None:
 
 def test_a_process_from_nowhere_makes_a_run_unclean() -> None:
     def enter(observation: Observation) -> Observation:
-        stranger = evolve(observation.records[-1], role=Role.SUBJECT, pid=4242, vpid=77, seq=10**6)
+        stranger = observation.records[-1]._replace(role=Role.SUBJECT, pid=4242, vpid=77, seq=10**6)
         records = (*observation.records, stranger)
         return evolve(observation, records=records, accounting=accounting_of(records))
 

@@ -1,0 +1,103 @@
+"""fixture.toml: what is wrong, where, and what to do about it."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InputError
+from harness.plan import FIXTURES, input_digests, plan_fixture
+from harness.spec import load_fixture
+
+GOOD = """
+schema = "assay.runner.fixture.v1"
+name = "mine"
+description = "mine"
+image = "mine"
+witnesses = ["kernel", "policy"]
+[subject]
+command = ["/bin/agent"]
+[tools]
+server = ["/bin/server"]
+"""
+POLICY = 'schema = "assay.runner.policy.v1"\n[[rule]]\nid = "all"\neffect = "allow"\ntools = ["*"]\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    (folder / "inputs").mkdir(parents=True)
+    (folder / "inputs" / "a.txt").write_text("a")
+    (folder / "policy.toml").write_text(POLICY)
+    (folder / "fixture.toml").write_text(GOOD)
+    return folder
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        plan_fixture(load_fixture(folder), run_id=None, image="", image_id="", runtime_roots=())
+    assert caught.value.exit_code == 2
+    assert caught.value.place
+    return str(caught.value)
+
+
+def test_a_good_fixture_becomes_a_plan(folder: Path) -> None:
+    plan = plan_fixture(
+        load_fixture(folder), run_id="r1", image="i", image_id="sha256:0", runtime_roots=("/usr",)
+    )
+    assert plan.spec.run_id == "r1"
+    assert plan.proxy_command[-2:] == ("--", "/bin/server")
+    assert "ASSAY_RUNNER_MCP_COMMAND" in plan.spec.env
+    assert "ASSAY_RUNNER_SDK_SOCKET" not in plan.spec.env
+    context = plan.context()
+    assert list(context.inputs) == ["a.txt"]
+    assert context.policy_sha256 is not None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('schema = "assay.runner.fixture.v1"', 'schema = "v9"', "schema 'v9' is not known"),
+        ('name = "mine"', 'name = "other"', "is not the folder's name"),
+        ('"policy"]', '"mind-reader"]', "witnesses ['mind-reader'] are not known"),
+        ('command = ["/bin/agent"]', "command = []", "subject.command is empty"),
+        (
+            'command = ["/bin/agent"]',
+            'command = ["/bin/agent"]\ndeadline_s = 0',
+            "deadline_s must be positive",
+        ),
+        ('server = ["/bin/server"]', "server = []", "tools.server is empty"),
+        ('server = ["/bin/server"]', 'server = ["/s"]\nworkspace = "w"', "must be 'ro' or 'rw'"),
+        ('server = ["/bin/server"]', 'server = ["/s"]\npolicy = "no.toml"', "no policy file"),
+        ('[tools]\nserver = ["/bin/server"]', "", "needs a [tools] table"),
+        ('image = "mine"', 'image = "mine"\ninputs = "nowhere"', "no inputs folder"),
+        ('image = "mine"', 'image = "mine"\ncolour = "red"', "colour"),
+        ('image = "mine"', "image = 7", "/image"),
+        ('image = "mine"', "image = ", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(folder: Path, old: str, new: str, message: str) -> None:
+    spec = folder / "fixture.toml"
+    assert old in GOOD
+    spec.write_text(GOOD.replace(old, new))
+    assert message in refused(folder)
+
+
+def test_a_malformed_policy_ends_before_anything_starts(folder: Path) -> None:
+    (folder / "policy.toml").write_text(POLICY.replace("allow", "perhaps"))
+    assert "policy.toml" in refused(folder)
+    (folder / "policy.toml").unlink()
+    assert "no policy file" in refused(folder)
+
+
+def test_inputs_are_plain_files(folder: Path) -> None:
+    (folder / "inputs" / "link").symlink_to("/etc/passwd")
+    assert "only plain files" in refused(folder)
+
+
+def test_every_fixture_of_the_house_can_be_planned() -> None:
+    found = sorted(path.parent for path in FIXTURES.glob("*/fixture.toml"))
+    assert len(found) >= 4
+    for folder in found:
+        fixture = load_fixture(folder)
+        plan_fixture(fixture, run_id=None, image="", image_id="", runtime_roots=())
+        assert input_digests(fixture.inputs)
