@@ -8,7 +8,7 @@ import tomllib
 import uuid
 from pathlib import Path
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 
 from harness.contracts.converter import structure
 from harness.errors import InputError
@@ -118,9 +118,21 @@ class GateSpec:
     mcp_tools: tuple[str, ...] = ()
     policy_decisions: tuple[str, ...] = ()
     tool_call_ids: tuple[str, ...] = ()
+    correlation_status: str = "clean"
+    ambiguities: tuple[str, ...] = ()
     absent_paths: tuple[str, ...] = ()
     writes: tuple[WriteExpectation, ...] = ()
     sdk: SdkExpectation | None = None
+
+
+@frozen
+class ScenarioSpec:
+    """Another way to run the same fixture: `env` and `policy` replace the fixture's where they are given."""
+
+    name: str
+    gate: GateSpec
+    env: dict[str, str] = Factory(dict)
+    policy: str = ""
 
 
 @frozen
@@ -137,18 +149,34 @@ class FixtureFile:
     inputs: str = "inputs"  # folder, copied to /workspace for each run
     tools: ToolsSpec | None = None
     gate: GateSpec | None = None
+    scenario: tuple[ScenarioSpec, ...] = ()
 
 
 @frozen
 class Fixture:
-    """A fixture.toml that passed all checks, with the folder it came from."""
+    """A fixture.toml that passed all checks, with its folder; `scenario` "" is the fixture itself."""
 
     folder: Path
     file: FixtureFile
+    scenario: str = ""
 
     @property
     def name(self) -> str:
-        return self.file.name
+        """The folder's name, or "folder:scenario"."""
+        return f"{self.file.name}:{self.scenario}" if self.scenario else self.file.name
+
+    @property
+    def scenarios(self) -> tuple["Fixture", ...]:
+        """The fixture's other ways to run, each a fixture of its own."""
+        return tuple(self._as(scenario) for scenario in self.file.scenario)
+
+    def _as(self, scenario: ScenarioSpec) -> "Fixture":
+        subject = evolve(self.file.subject, env=self.file.subject.env | scenario.env)
+        tools = self.file.tools
+        if tools is not None and scenario.policy:
+            tools = evolve(tools, policy=scenario.policy)
+        file = evolve(self.file, subject=subject, tools=tools, gate=scenario.gate, scenario=())
+        return Fixture(self.folder, file, scenario.name)
 
     @property
     def inputs(self) -> Path:
@@ -170,9 +198,10 @@ def load_fixture(folder: Path) -> Fixture:
         raise InputError(f"not valid TOML: {error}", place=str(path)) from None
     file = structure(FixtureFile, document, place=str(path))
     fixture = Fixture(folder, file)
-    for wrong, what, hint in _broken_rules(fixture):
-        if wrong:
-            raise InputError(what, place=str(path), hint=hint)
+    for one in (fixture, *fixture.scenarios):
+        for wrong, what, hint in _broken_rules(one):
+            if wrong:
+                raise InputError(what, place=str(path), hint=hint)
     return fixture
 
 
@@ -183,6 +212,11 @@ def _broken_rules(fixture: Fixture) -> list[tuple[bool, str, str]]:
     policy = fixture.policy
     return [
         (file.schema != FIXTURE_SCHEMA, f"schema {file.schema!r} is not known", f"use {FIXTURE_SCHEMA!r}"),
+        (
+            not RUN_ID_ALPHABET.issuperset(fixture.scenario),
+            "a scenario's name has odd characters",
+            "use a-z, 0-9, -",
+        ),
         (file.name != fixture.folder.name, f"name {file.name!r} is not the folder's name", "make them equal"),
         (bool(unknown), f"witnesses {unknown} are not known", f"known: {', '.join(WITNESSES)}"),
         (needs_tools, "witness 'policy' needs a [tools] table", "add [tools] with server and policy"),

@@ -77,9 +77,9 @@ def _correlation(documents: dict[str, Any], witnesses: tuple[str, ...], gate: Ga
     yield from _differs("tool calls", [b["tool_call_id"] for b in bindings], list(gate.tool_call_ids))
     lines = documents["layers/policy.ndjson"]
     yield from _differs("policy lines", [x["tool_call_id"] for x in lines], list(gate.tool_call_ids))
-    if "policy" in witnesses and len(gate.tool_call_ids) < 2:
-        yield from _differs("correlation status", report["status"], "clean")
-        yield from _differs("correlation ambiguities", report["ambiguities"], [])
+    if "policy" in witnesses:
+        yield from _differs("correlation status", report["status"], gate.correlation_status)
+        yield from _differs("correlation ambiguities", report["ambiguities"], list(gate.ambiguities))
     for binding in bindings:
         yield from _differs("binding window", binding["window"], WINDOW)
         if not binding["kernel_event_count"]:

@@ -28,7 +28,8 @@ def all_gates(root: Path = FIXTURES) -> list[Fixture]:
         name = gate_name(fixture)
         return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
-    return sorted((f for f in all_fixtures(root) if f.file.gate is not None), key=rank)
+    found = [one for fixture in all_fixtures(root) for one in (fixture, *fixture.scenarios)]
+    return sorted((one for one in found if one.file.gate is not None), key=rank)
 
 
 def gate_name(fixture: Fixture) -> str:
@@ -39,11 +40,14 @@ def gate_name(fixture: Fixture) -> str:
 
 
 def find_fixture(name: str, root: Path = FIXTURES) -> Fixture:
-    """By folder name, by path of a folder with a fixture.toml, or by its gate's name."""
-    if (Path(name) / "fixture.toml").is_file():
-        return load_fixture(Path(name).resolve())
-    fixtures = all_fixtures(root)
-    for fixture in fixtures:
+    """By name ("folder" or "folder:scenario"), by path of a folder, or by its gate's name."""
+    folder, _, scenario = name.rpartition(":") if ":" in name else (name, "", "")
+    if (Path(folder) / "fixture.toml").is_file():
+        fixtures = [load_fixture(Path(folder).resolve())]
+        name = ":".join(filter(None, (fixtures[0].name, scenario)))
+    else:
+        fixtures = all_fixtures(root)
+    for fixture in (way for one in fixtures for way in (one, *one.scenarios)):
         if name in (fixture.name, fixture.file.gate.name if fixture.file.gate else None):
             return fixture
     known = ", ".join(fixture.name for fixture in fixtures)
