@@ -1,11 +1,17 @@
-"""Which gates there are: every fixture folder with a [gate] table, in the contract's order."""
+"""Which fixtures and gates there are: the house's, and those that installed packages bring.
 
+A package adds a folder of fixtures by an entry point of the group `assay_runner.runtimes`, whose
+value is an object: the folder's path, or a package beside whose files the fixtures lie.
+"""
+
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from harness.errors import InputError
 from harness.plan import FIXTURES
 from harness.spec import Fixture, load_fixture
 
+ENTRY_POINTS = "assay_runner.runtimes"
 # contracts §7.1; gates that it does not name come after, by name.
 ORDER = (
     "kernel-only",
@@ -16,12 +22,30 @@ ORDER = (
 )
 
 
-def all_fixtures(root: Path = FIXTURES) -> list[Fixture]:
-    """Every fixture of the folder, by name."""
-    return [load_fixture(path.parent) for path in sorted(root.glob("*/fixture.toml"))]
+def all_fixtures(root: Path | None = None) -> list[Fixture]:
+    """Every fixture of the folder, by name; of all registered folders if none is given."""
+    roots = [FIXTURES, *registered()] if root is None else [root]
+    return [load_fixture(path.parent) for place in roots for path in sorted(place.glob("*/fixture.toml"))]
 
 
-def all_gates(root: Path = FIXTURES) -> list[Fixture]:
+def registered() -> list[Path]:
+    """Folders that installed packages bring; InputError names an entry point that gives none."""
+    folders = []
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        try:
+            found = point.load()
+            folder = Path(next(iter(found.__path__)) if hasattr(found, "__path__") else found)
+        except Exception as error:
+            raise InputError(
+                f"cannot be loaded: {error}",
+                place=f"entry point {point.name} = {point.value}",
+                hint=f"{ENTRY_POINTS} must name a folder's path or a package",
+            ) from error
+        folders.append(folder)
+    return folders
+
+
+def all_gates(root: Path | None = None) -> list[Fixture]:
     """Every fixture that has a gate, in gate order."""
 
     def rank(fixture: Fixture) -> tuple[int, str]:
@@ -39,7 +63,7 @@ def gate_name(fixture: Fixture) -> str:
     return fixture.file.gate.name
 
 
-def find_fixture(name: str, root: Path = FIXTURES) -> Fixture:
+def find_fixture(name: str, root: Path | None = None) -> Fixture:
     """By name ("folder" or "folder:scenario"), by path of a folder, or by its gate's name."""
     folder, _, scenario = name.rpartition(":") if ":" in name else (name, "", "")
     if (Path(folder) / "fixture.toml").is_file():

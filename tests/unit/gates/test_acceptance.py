@@ -72,7 +72,7 @@ def judged(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         else b"".join(json.dumps(line).encode() + b"\n" for line in value)
         for name, value in documents.items()
     }
-    archive = Archive(Path("any"), members, ArchiveManifest(run_id="r", files={}))
+    archive = Archive("any", members, ArchiveManifest(run_id="r", files={}))
     monkeypatch.setattr(acceptance, "check", lambda _: archive)
     return acceptance.failures(Path("any"), find_fixture("openai-agents"))
 
