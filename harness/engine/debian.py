@@ -6,6 +6,7 @@ to the host: `dpkg-deb --fsys-tarfile` is read as a stream.
 """
 
 import os
+import shutil
 import subprocess
 import tarfile
 from fnmatch import fnmatchcase
@@ -63,6 +64,13 @@ def fetch(deb: Deb, store: Path) -> Path:
 def _download(deb: Deb, target: Path) -> None:
     said = []
     for mirror in _mirrors():
+        if mirror.startswith("file:"):  # needs no apt, which Nix does not have
+            try:
+                shutil.copyfile(f"{mirror.removeprefix('file:')}/{deb.path}", target)
+            except OSError as error:
+                said.append(str(error))
+                continue
+            return
         done = _ask(
             APT_HELPER, "-oAPT::Sandbox::User=root", "download-file", f"{mirror}/{deb.path}", str(target)
         )
@@ -81,9 +89,7 @@ def _download(deb: Deb, target: Path) -> None:
 def _mirrors() -> list[str]:
     """Base addresses to try, without a trailing "/": the variable's, or those apt is configured with."""
     named = os.environ.get(MIRROR_VARIABLE)
-    mirrors = [named.rstrip("/")] if named else _configured()
-    # apt's `file` method would leave a link, its `copy` method makes a file
-    return [f"copy:{one.removeprefix('file:')}" if one.startswith("file:") else one for one in mirrors]
+    return [named.rstrip("/")] if named else _configured()
 
 
 @cache

@@ -49,7 +49,8 @@ def copy(made: None) -> Iterator[Path]:
         clone = Path(folder) / "my clone"
         (clone / "requirements").mkdir(parents=True)
         shutil.copy2(ENTER, clone)
-        shutil.copy2(REPOSITORY / "requirements" / "dev.lock", clone / "requirements")
+        for name in ("dev.lock", "system.txt"):
+            shutil.copy2(REPOSITORY / "requirements" / name, clone / "requirements")
         (clone / "state").mkdir()
         (clone / "state" / "kheaders").symlink_to("/var/lib/assay-runner/kheaders")
         yield clone
@@ -119,10 +120,69 @@ def test_nix_is_used_when_new_enough_and_there_is_a_flake(copy: Path) -> None:
         done = _enter("echo", "direct", script=copy / "enter", PATH=path, ASSAY_RUNNER_NIX=switch)
         return done.stdout
 
-    assert f"develop {copy} -c echo direct" in answer("2.18.1")
+    assert f"develop {copy} -c {copy}/enter echo direct" in answer("2.18.1")
     assert "develop" in answer("2.101.0")
     assert answer("2.9.2") == "direct\n"
     assert answer("2.30.0", switch="0") == "direct\n"
+
+
+def _in_own_mounts(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "bash", "-ec", script],
+        env={"PATH": os.environ["PATH"]} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_bare_nix_is_not_one_that_was_set_up(tmp_path: Path) -> None:
+    """Debian's nix-bin may be new enough one day, and is installed by ./enter itself, for the tests."""
+    assert shutil.which("nix") == "/usr/bin/nix"
+    assert not Path("/nix/store").exists()
+    nix = tmp_path / "nix"
+    nix.write_text("#!/bin/sh\necho nix 2.99.0\n")
+    nix.chmod(0o755)
+    done = _in_own_mounts(f"mount --bind {nix} /usr/bin/nix; nix --version; exec {ENTER} echo direct")
+    assert (done.returncode, done.stdout) == (0, "nix 2.99.0\ndirect\n")
+
+
+@pytest.mark.parametrize("release", ["debian", "ubuntu"])
+def test_where_there_is_nothing_it_installs_the_whole_list(copy: Path, tmp_path: Path, release: str) -> None:
+    """requirements/system.txt, which flake.nix takes its tools from too (test_flake.py)."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "sha256sum", "basename", "readlink", "cat", "grep", "sort", "tail", "tr", "sed",
+                 "mkdir", "chmod", "rm", "flock"):  # fmt: skip
+        (tools / name).symlink_to(shutil.which(name) or name)
+    (tools / "apt-get").write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\ncase "$*" in *install*) exit 1 ;; esac\n'
+    )
+    (tools / "apt-get").chmod(0o755)
+    (tmp_path / "apparmor").write_text("Y\n")
+    (tmp_path / "os-release").write_text(f"ID={release}\n")
+    enter = (copy / "enter").read_text()
+    assert "\napparmor=/sys/" in enter
+    (copy / "enter").write_text(enter.replace("\napparmor=/sys/", f"\napparmor={tmp_path}/apparmor # /sys/"))
+
+    hidden = ["/usr/lib/python3/dist-packages", "/usr/include", "/usr/src", "/lib/modules", "/usr/sbin"]
+    hidden += [str(path) for path in Path("/usr/lib").glob("python3*/ensurepip")]
+    hide = "".join(f"mount -t tmpfs none {path}\n" for path in hidden if Path(path).is_dir())
+    done = _in_own_mounts(
+        f"{hide}mount --bind {tmp_path}/os-release $(readlink -f /etc/os-release)\n"
+        f"export PATH={tools}\nexec '{copy}/enter' true",
+        ASSAY_RUNNER_STATE=str(tmp_path / "state"),
+    )
+    assert done.returncode == 5, done.stderr
+    assert "apt-get install failed" in done.stderr
+    [asked] = [line for line in (tmp_path / "asked").read_text().splitlines() if " install " in line]
+    lines = (REPOSITORY / "requirements" / "system.txt").read_text().splitlines()
+    column = {"debian": 3, "ubuntu": 4}[release]
+    wanted = [line.split()[column] for line in lines if not line.startswith("#")]
+    assert asked.split(" install ")[1].split() == [name for name in wanted if name != "-"]
+    assert {"docker.io", "python3-bpfcc", "apparmor", "nix-bin"} < set(wanted)
 
 
 def _as_nobody(copy: Path, **environment: str) -> subprocess.CompletedProcess[str]:
