@@ -25,6 +25,7 @@ FIXED_ENV = {
     "HOME": "/nonexistent",
     "LANG": "C.UTF-8",
     "LC_ALL": "C.UTF-8",
+    "MALLOC_ARENA_MAX": "8",  # else glibc looks up the CPUs once threads need a ninth arena, which is a race
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONHASHSEED": "0",
     "PYTHONNOUSERSITE": "1",
@@ -84,7 +85,7 @@ class Plan:
             image=self.image,
             image_id=self.image_id,
             runtime_roots=self.runtime_roots,
-            deadline_s=self.subject.deadline_s,
+            deadline_s=float(self.subject.deadline_s),  # an int is written differently
             witnesses=self.witnesses,
             plumbing=plumbing,
             policy_sha256=_sha256(self.policy) if self.policy else None,

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal as signals
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from attrs import evolve, frozen
 from harness.bench import Bench
 from harness.bundle.writer import write_archive
 from harness.engine.containers import Bind, ContainerSpec, RoleContainer
-from harness.errors import CommandFailedError, EvidenceError
+from harness.errors import CommandFailedError, EnvironmentUnfitError, EvidenceError, InputError
 from harness.evidence.assemble import Assembled, assemble
 from harness.evidence.model import (
     ChannelLog,
@@ -31,6 +32,7 @@ from harness.recorder.channel import Channel, Recorder, type_of
 USER = 65534
 READY = "assay.proxy.ready"
 DECISION = "assay.tool.decision"
+ENGINE_LOST = "engine_lost"
 _READY_TIMEOUT = 30.0  # seconds
 _STOP_TIMEOUT = 10.0
 
@@ -70,13 +72,20 @@ class Measured:
             raise CommandFailedError(f"the agent was still running after {limit:g} s and was killed")
         if not subject.success:
             how = f"signal {subject.signal}" if subject.signal else f"exit code {subject.exit_code}"
-            tail = self.output.get(Role.SUBJECT, "").strip().splitlines()[-5:]
-            raise CommandFailedError(f"the agent ended with {how}", hint="\n        ".join(tail))
+            raise CommandFailedError(
+                f"the agent ended with {how}", hint=_shown(self.output.get(Role.SUBJECT, ""))
+            )
         if assembled.missing_witnesses:
             raise EvidenceError(
                 f"no evidence from: {', '.join(assembled.missing_witnesses)}",
                 hint="the run declared these witnesses; did the agent use its tools and its event socket?",
             )
+
+
+def _shown(output: str) -> str:
+    """The end of what an agent printed, as something that cannot speak to a terminal."""
+    lines = (line[:200] for line in output.strip().splitlines()[-5:])
+    return "\n        ".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
 
 
 class _Clock:
@@ -121,17 +130,18 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  
         recorder = stack.enter_context(Recorder(_channels(places)))
         clock.lap("recorders_armed")
 
-        containers = _create(bench, plan, slice_, places, hostname)
-        for container in containers.values():
-            stack.callback(container.remove)
+        problems: list[str] = []
+        containers: dict[Role, RoleContainer] = {}
+        for container in _created(bench, plan, slice_, places, hostname):
+            stack.callback(_remove, container, problems)
+            containers[container.spec.role] = container
         clock.lap("containers_created")
 
         namespaces = Namespaces(slice_)
         stack.callback(namespaces.close)
-        problems: list[str] = []
         if Role.TOOLS in containers:
             namespaces.start(Role.TOOLS, containers[Role.TOOLS].start)
-            if recorder.wait_for("decisions", READY, _READY_TIMEOUT) is None:
+            if not _proxy_ready(recorder, slice_):
                 problems.append("proxy_not_ready")
             clock.lap("tools_ready")
 
@@ -153,7 +163,7 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  
             slice_.wait_empty(timeout_s=_STOP_TIMEOUT)
         clock.lap("tools_stopped")
 
-        outcomes = {role: _outcome(containers[role], namespaces) for role in containers}
+        outcomes = {role: _outcome(containers[role], namespaces, problems) for role in containers}
         output = {role: container.output() for role, container in containers.items()}
         seals = namespaces.seals()
         clock.lap("closed")
@@ -184,6 +194,19 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  
 
 def _folders(folder: RunFolder, plan: Plan) -> dict[str, Path]:
     """The run's folders on the host; inputs are copied, so a run cannot change them."""
+    try:
+        return _filled_folders(folder, plan)
+    except (FileNotFoundError, shutil.Error) as error:
+        raise InputError(
+            f"inputs or policy went away before the start: {error}", place=plan.name, hint="put them back"
+        ) from None
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"the run's folders cannot be filled: {error}", place=str(folder.path), hint="is that disk full?"
+        ) from None
+
+
+def _filled_folders(folder: RunFolder, plan: Plan) -> dict[str, Path]:
     workspace = folder.subfolder("workspace", owner=USER)
     if plan.inputs is not None:
         shutil.copytree(plan.inputs, workspace, dirs_exist_ok=True)
@@ -212,10 +235,10 @@ def _channels(places: dict[str, Path]) -> list[Channel]:
     return channels
 
 
-def _create(
+def _created(
     bench: Bench, plan: Plan, slice_: Slice, places: dict[str, Path], hostname: str
-) -> dict[Role, RoleContainer]:
-    """Both containers, created but not started: tools first."""
+) -> Iterator[RoleContainer]:
+    """Both containers, tools first, each as soon as it is created, so that none is forgotten."""
     subject = [Bind(places["workspace"], WORKSPACE, writable=True)]
     if "sdk" in places:
         subject.append(Bind(places["sdk"], str(Path(SDK_SOCKET).parent)))
@@ -230,23 +253,29 @@ def _create(
         ]
         wanted[Role.TOOLS] = plan.proxy_command, plan.tools_env, tools
     wanted[Role.SUBJECT] = plan.subject.command, plan.env, subject
-    return {
-        role: RoleContainer.create(
-            bench.client,
-            bench.state,
-            ContainerSpec(
-                run_id=plan.spec.run_id,
-                role=role,
-                image=plan.image_id,
-                command=command,
-                cgroup_parent=slice_.cgroup_parent(role),
-                env=env,
-                binds=tuple(binds),
-                hostname=hostname,
-            ),
+    for role, (command, env, binds) in wanted.items():
+        spec = ContainerSpec(
+            run_id=plan.spec.run_id,
+            role=role,
+            image=plan.image_id,
+            command=command,
+            cgroup_parent=slice_.cgroup_parent(role),
+            env=env,
+            binds=tuple(binds),
+            hostname=hostname,
         )
-        for role, (command, env, binds) in wanted.items()
-    }
+        yield RoleContainer.create(bench.client, bench.state, spec)
+
+
+def _proxy_ready(recorder: Recorder, slice_: Slice) -> bool:
+    """Wait until the proxy says so; no longer than it lives."""
+    deadline = time.monotonic() + _READY_TIMEOUT
+    while time.monotonic() < deadline:
+        if recorder.wait_for("decisions", READY, 1.0) is not None:
+            return True
+        if slice_.wait_empty(Role.TOOLS, timeout_s=0.05):
+            return recorder.wait_for("decisions", READY, 0.0) is not None
+    return False
 
 
 def _end_slice(slice_: Slice) -> None:
@@ -256,10 +285,22 @@ def _end_slice(slice_: Slice) -> None:
     slice_.remove()
 
 
-def _outcome(container: RoleContainer, namespaces: Namespaces) -> RoleOutcome:
+def _outcome(container: RoleContainer, namespaces: Namespaces, problems: list[str]) -> RoleOutcome:
     """The engine's word: 128 + n may be signal n or a program's own exit code."""
-    started = namespaces.knows(container.spec.role)
-    return RoleOutcome(exit_code=container.wait(_STOP_TIMEOUT) if started else None, signal=None)
+    code = None
+    if namespaces.knows(container.spec.role):
+        try:
+            code = container.wait(_STOP_TIMEOUT)
+        except EnvironmentUnfitError:
+            problems.append(ENGINE_LOST)  # what the kernel saw is still evidence
+    return RoleOutcome(exit_code=code, signal=None)
+
+
+def _remove(container: RoleContainer, problems: list[str]) -> None:
+    try:
+        container.remove()
+    except EnvironmentUnfitError:
+        problems.append(ENGINE_LOST)  # the next start finds it and removes it
 
 
 def _as_the_kernel_saw(records: tuple[KernelRecord, ...], role: Role, engine: RoleOutcome) -> RoleOutcome:

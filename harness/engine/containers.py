@@ -12,10 +12,9 @@ from typing import Any
 
 import docker
 from attrs import Factory, frozen
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount, Ulimit
-from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import ReadTimeout
+from requests.exceptions import ReadTimeout, RequestException
 
 from harness.engine import seccomp
 from harness.errors import EnvironmentUnfitError, InputError
@@ -105,15 +104,22 @@ class RoleContainer:
             raise InputError(
                 f"the image {spec.image} is not there", hint="build it: `assay-runner image build`"
             ) from None
-        except APIError as error:
+        except RequestException as error:  # of the engine (APIError), or because there is none any more
             raise _unfit(f"the {spec.role} container cannot be created", error) from None
         return cls(client, spec, str(made["Id"]))
 
     def start(self) -> None:
-        """Start it; EnvironmentUnfitError if the runtime refuses."""
+        """Start it; InputError if the image has no such program, EnvironmentUnfitError for anything else."""
         try:
             self.client.api.start(self.id)
-        except APIError as error:
+        except RequestException as error:
+            # runc: `exec: "NAME": stat NAME: no such file or directory: unknown`
+            _, found, reason = str(getattr(error, "explanation", "")).rpartition("exec: ")
+            if found:
+                raise InputError(
+                    f"the {self.spec.role} container cannot start {reason.removesuffix(': unknown')}",
+                    hint="name a program of the image",
+                ) from None
             raise _unfit(f"the {self.spec.role} container does not start", error) from None
 
     def state_pid(self) -> int:
@@ -128,7 +134,7 @@ class RoleContainer:
                 return int(self.client.api.wait(self.id, timeout=left)["StatusCode"])
             except ReadTimeout:
                 break
-            except RequestsConnectionError as error:
+            except RequestException as error:
                 if "Read timed out" not in str(error):  # the pooled connection's way to say ReadTimeout
                     raise _unfit("the engine went away", error) from None
         state = self._state()
@@ -140,15 +146,15 @@ class RoleContainer:
             self.client.api.kill(self.id)
         except NotFound:
             pass
-        except APIError as error:
-            if error.status_code != 409:  # it is not running
+        except RequestException as error:
+            if getattr(error, "status_code", 0) != 409:  # it is not running
                 raise _unfit("the container cannot be killed", error) from None
 
     def output(self, *, lines: int = 100) -> str:
         """The last lines that it wrote to stdout and stderr, for diagnostics only."""
         try:
             data = self.client.api.logs(self.id, stdout=True, stderr=True, tail=lines)
-        except DockerException:
+        except (DockerException, RequestException):
             return ""
         return bytes(data).decode("utf-8", "replace")
 
@@ -159,7 +165,7 @@ class RoleContainer:
     def _state(self) -> dict[str, Any]:
         try:
             found: dict[str, Any] = self.client.api.inspect_container(self.id)["State"]
-        except APIError as error:
+        except RequestException as error:
             raise _unfit("the container is gone", error) from None
         return found
 
@@ -205,9 +211,9 @@ def _remove(client: docker.DockerClient, identity: str) -> None:
             client.api.remove_container(identity, v=True, force=True)
         except NotFound:
             return
-        except APIError as error:
+        except RequestException as error:
             # 409: the engine is still removing it
-            if error.status_code != 409 or time.monotonic() > deadline:
+            if getattr(error, "status_code", 0) != 409 or time.monotonic() > deadline:
                 raise _unfit("the container cannot be removed", error) from None
             time.sleep(0.05)
         else:
