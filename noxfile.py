@@ -86,6 +86,13 @@ def unit(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """What capture costs, on the real kernel and engine (root); docs/performance.md reads the tables."""
+    file = "tests/bench/bench_overhead.py"
+    session.run("python", "-m", "pytest", "-m", "bench", "-s", file, *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, formatting, types, the import rules of the house, and no package source written out."""
     session.run("ruff", "check", ".")
@@ -100,7 +107,7 @@ _SOURCES = re.compile(
     r"""
       "resolved":\s*"(https?|git)     # package-lock.json
     | ^\s*registry\s*=\s*"?\w+://     # .npmrc and the like
-    | --(extra-)?index-url[\s=] | --find-links[\s=] | --registry[\s=]\w+:
+    | --(extra-)?index-url[\s=] | --find-links[\s=]\w+: | --registry[\s=]\w+:
     | ^deb(-src)?\s+(\[.*\]\s*)?\w+:  # sources.list
     """,
     re.VERBOSE | re.MULTILINE,

@@ -2,14 +2,16 @@
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
-from mmap import mmap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from attrs import frozen
 
 from harness.evidence.model import KernelRecord, Kind, Role
 
+Keep = Callable[[KernelRecord], bool]
 RECORD_H = Path(__file__).resolve().parents[2] / "bpf" / "record.h"
 _C_TYPES = {"u64": "Q", "s64": "q", "u32": "I", "u16": "H", "u8": "B"}
 _BUSY, _DISCARD, _LENGTH = 1 << 31, 1 << 30, (1 << 30) - 1  # BPF_RINGBUF_*_BIT, uapi/linux/bpf.h
@@ -83,26 +85,44 @@ _PLACES = tuple(
 
 @frozen
 class Decoded:
-    """Records in ring order, and how many could not be read."""
+    """Kept records in ring order, how many there were, and how many could not be read."""
 
     records: tuple[KernelRecord, ...]
+    total: int
     errors: int
 
 
-def decode(data: bytes | mmap) -> Decoded:
-    """Decode a run's ring bytes. A record that does not fit its own lengths counts as an error."""
-    found = list(read_records(data))
-    records = tuple(record for record in found if record is not None)
-    return Decoded(records, len(found) - len(records))
+def everything(_: KernelRecord) -> bool:
+    """Keeps every record."""
+    return True
 
 
-def read_records(data: bytes | mmap) -> Iterator[KernelRecord | None]:
-    """One record at a time, None for each that does not fit its own lengths."""
-    seq = 0
+def decode(data: bytes | mmap, keep: Keep = everything) -> Decoded:
+    """Decode a run's ring bytes. A record that does not fit its own lengths counts as an error.
+
+    `keep` is shown every record; what it declines costs no memory.
+    """
+    records: list[KernelRecord] = []
+    total = errors = 0
     for payload in payloads(data):
-        record = _record(seq, payload)
-        yield record
-        seq += record is not None
+        record = _record(total, payload)
+        if record is None:
+            errors += 1
+            continue
+        total += 1
+        if keep(record):
+            records.append(record)
+    return Decoded(tuple(records), total, errors)
+
+
+@contextmanager
+def spooled(path: Path) -> Iterator[bytes | mmap]:
+    """The bytes of a spool file, mapped, because a long run's need not fit into memory twice."""
+    if not path.exists() or not path.stat().st_size:  # nothing can be mapped
+        yield b""
+        return
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        yield data
 
 
 def payloads(data: bytes | mmap) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from attrs import asdict, frozen
 
 from harness.capture.meter import SENTINEL_MISSES, SENTINEL_OPENS, Window, sentinel_names
-from harness.capture.records import decode
+from harness.capture.records import Keep, decode, everything, spooled
 from harness.errors import EnvironmentUnfitError
 from harness.evidence.model import (
     CaptureAccounting,
@@ -95,20 +95,23 @@ class CaptureSession:
                 f"the capture process died while arming:\n{self._tail()}", hint="run `assay-runner doctor`"
             )
 
-    def disarm(self) -> tuple[tuple[KernelRecord, ...], CaptureAccounting]:
+    def disarm(self, keep: Keep = everything) -> tuple[tuple[KernelRecord, ...], CaptureAccounting]:
         """Close the window: decoded records in ring order, and all the counts.
 
+        `keep` chooses which records are given back; every one is decoded and counted all the same.
         If the capture process died, what it had spooled is decoded and the accounting says
         `capture_process_died`: the run is not clean, but it is not lost.
         """
         assert self._window is not None, "not armed"
         window, self._window = self._window, None
         reading = self._ask({"command": "disarm"})
-        decoded = decode(window.spool.read_bytes() if window.spool.exists() else b"")
+        watch = _Watch(os.fsencode(window.spool), keep)
+        with spooled(window.spool) as data:
+            decoded = decode(data, watch)
         if reading is None:
             reading = {
                 "kinds": {},
-                "received": len(decoded.records),
+                "received": decoded.total,
                 "received_bytes": 0,
                 "recursion_misses": 0,
                 "ring_bytes": self.options.ring_bytes,
@@ -119,25 +122,21 @@ class CaptureSession:
             }
         reading["kinds"] = {Kind(kind): KindCounters(**values) for kind, values in reading["kinds"].items()}
         reading["errors"] = tuple(reading["errors"])
-        records = decoded.records
         accounting = CaptureAccounting(
-            decoded=len(records),
+            decoded=decoded.total,
             decode_errors=decoded.errors,
             sentinels_expected=2 * (SENTINEL_OPENS + SENTINEL_MISSES),
-            sentinels_seen=_sentinels_seen(records, os.fsencode(window.spool)),
-            boundaries=frozenset(
-                r.role
-                for r in records
-                if r.kind is Kind.EXEC and r.result >= 0 and not r.setup and r.role is not Role.HARNESS
-            ),
+            sentinels_seen=watch.sentinels,
+            boundaries=frozenset(watch.boundaries),
             **reading,
         )
-        return records, accounting
+        return decoded.records, accounting
 
     def abandon(self) -> None:
         """Close a window that nobody will read, if one is open."""
         if self._window is not None:
-            self.disarm()
+            self._window = None
+            self._ask({"command": "disarm"})
 
     def close(self) -> None:
         """End the capture process; everything it attached goes with it."""
@@ -162,7 +161,10 @@ class CaptureSession:
             self._control.sendall(json.dumps(message).encode())
         except OSError:
             return None
-        return self._receive(_ANSWER_TIMEOUT)
+        answer = self._receive(_ANSWER_TIMEOUT)
+        if answer is None:
+            self._process.kill()  # its late answer would be taken for that to the next question
+        return answer
 
     def _receive(self, timeout: float) -> dict[str, Any] | None:
         self._control.settimeout(timeout)
@@ -178,13 +180,22 @@ class CaptureSession:
         return self._errors.read()[-2000:].decode(errors="replace").strip()
 
 
-def _sentinels_seen(records: tuple[KernelRecord, ...], spool: bytes) -> int:
-    """How many of the expected opens arrived, each with its exact path."""
-    expected = Counter({spool: 2 * SENTINEL_OPENS})
-    expected.update(name for phase in ("open", "close") for name in sentinel_names(phase))
-    seen = Counter(
-        r.walked if r.flags & Flag.OBJECT else r.raw
-        for r in records
-        if r.kind is Kind.OPEN and r.role is Role.HARNESS
-    )
-    return (seen & expected).total()
+class _Watch:
+    """Looks for sentinels, each with its exact path, and for start boundaries in passing."""
+
+    def __init__(self, spool: bytes, keep: Keep) -> None:
+        self._keep = keep
+        self._missing = Counter({spool: 2 * SENTINEL_OPENS})
+        self._missing.update(name for phase in ("open", "close") for name in sentinel_names(phase))
+        self.sentinels = 0
+        self.boundaries: set[Role] = set()
+
+    def __call__(self, record: KernelRecord) -> bool:
+        if record.role is Role.HARNESS:
+            name = record.walked if record.flags & Flag.OBJECT else record.raw
+            if record.kind is Kind.OPEN and self._missing[name] > 0:
+                self._missing[name] -= 1
+                self.sentinels += 1
+        elif record.kind is Kind.EXEC and record.result >= 0 and not record.setup:
+            self.boundaries.add(record.role)
+        return self._keep(record)

@@ -26,7 +26,9 @@ LOOPBACK = ("lo",)
 # Records or names were lost: the kernel layer is partial. All other codes make it absent, except ...
 LOSSES = frozenset({"ring_drops", "oversized", "kernel_fault", "decode_errors", "truncated", "unreadable"})
 # ... those that say nothing about the kernel's view.
-OTHER_WITNESSES = ("decisions:", "sdk:", "missing_witness:", "network_seal:", "network_packets:", "proxy_")
+OTHER_WITNESSES = (
+    "decisions:", "sdk:", "missing_witness:", "network_seal:", "network_packets:", "proxy_", "engine_",
+)  # fmt: skip
 
 
 @frozen
@@ -69,6 +71,8 @@ def keep_books(
     codes |= {f"boundary_missing:{role}" for role in _roles(observation) if role not in accounting.boundaries}
     per_kind = (k.oversized + k.fault + k.truncated + k.unreadable for k in kinds.values())
     lost = sum(per_kind) + accounting.decode_errors
+    if codes & (LOSSES - {"ring_drops"}):
+        lost = max(lost, 1)  # a mark on a record counts although no counter has it
     return Books(equations, tuple(sorted(codes)), sum(k.dropped for k in kinds.values()), lost)
 
 

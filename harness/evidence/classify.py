@@ -72,6 +72,8 @@ _PREFIXES = {
     b"/dev/": EventClass.DEV,
 }
 _BUILDS = (b"/build/", b"/debug/", b"/release/")
+_TREE = frozenset({Kind.FORK, Kind.EXIT})
+_TRIPPING = frozenset({Kind.ATTACH, Kind.COMPAT})
 TELEMETRY = frozenset(_EXACT.values()) | frozenset(_PREFIXES.values()) | {EventClass.DEPENDENCY_TREE}
 # Counted only: they vary between runs of the same thing, or say nothing about capabilities.
 UNTOLD = frozenset(
@@ -144,12 +146,12 @@ def _class_of_record(record: KernelRecord) -> EventClass | None:
         return EventClass.SENTINEL
     if record.setup:
         return EventClass.SETUP
-    return EventClass.PROCESS if record.kind in (Kind.FORK, Kind.EXIT) else None
+    return EventClass.PROCESS if record.kind in _TREE else None
 
 
 def class_of(operation: Operation, context: Context) -> EventClass:
     kind = operation.records[-1].kind
-    if kind in (Kind.ATTACH, Kind.COMPAT):
+    if kind in _TRIPPING:
         return EventClass.TRIPWIRE
     if kind is Kind.URING:
         return EventClass.TRIPWIRE if operation.done else EventClass.IO_URING_REFUSED
@@ -160,7 +162,7 @@ def class_of(operation: Operation, context: Context) -> EventClass:
     if _is_plumbing(operation, context):
         return EventClass.DECLARED_PLUMBING
     if kind is Kind.OPEN and operation.path is not None:
-        if not operation.write and any(within(operation.path, root) for root in context.runtime_roots):
+        if not operation.write and within(operation.path, *context.runtime_roots):
             return EventClass.IMAGE_RUNTIME
         return v0_telemetry(operation.path) or EventClass.EVIDENCE
     return EventClass.EVIDENCE
@@ -213,5 +215,5 @@ def _runs(operation: Operation, command: Command, context: Context) -> bool:
     if b"/" in wanted[0]:
         return called == wanted[0]
     program = operation.path or b""
-    rooted = any(within(program, root) for root in context.runtime_roots)
+    rooted = within(program, *context.runtime_roots)
     return rooted and called.rsplit(b"/", 1)[-1] == wanted[0]

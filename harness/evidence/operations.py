@@ -6,6 +6,9 @@ Records of one thread are in order in the ring; only they are joined.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
 
 from attrs import evolve, frozen
 
@@ -67,7 +70,7 @@ class Operation:
 
 def build_operations(records: Iterable[KernelRecord], processes: Processes) -> tuple[Operation, ...]:
     """All operations in ring order; each record that is no fork and no exit is in exactly one."""
-    in_order = sorted(records, key=lambda r: r.seq)
+    in_order = sorted(records, key=attrgetter("seq"))
     threads: dict[tuple[Role, int], list[KernelRecord]] = {}
     operations = []
     for record in in_order:
@@ -77,7 +80,7 @@ def build_operations(records: Iterable[KernelRecord], processes: Processes) -> t
             operations.append(_named(_ALONE[record.kind], [record], processes, SEEN))
     for stream in threads.values():
         operations += _without_restarts(_of_thread(stream, processes))
-    return tuple(sorted(operations, key=lambda operation: operation.first.seq))
+    return tuple(sorted(operations, key=lambda operation: operation.records[0].seq))
 
 
 def unpaired(operations: Iterable[Operation]) -> int:
@@ -94,7 +97,9 @@ def _of_thread(stream: Sequence[KernelRecord], processes: Processes) -> Iterator
     while at < len(stream):
         record = stream[at]
         taken = 1
-        if record.kind is Kind.NET:
+        if record.kind is Kind.OPEN:  # by far the most
+            yield _open(record, processes)
+        elif record.kind is Kind.NET:
             taken = _hooked(stream, at)
             yield from _network_group(stream[at : at + taken], processes)
         elif record.kind is Kind.SOCK:
@@ -102,8 +107,6 @@ def _of_thread(stream: Sequence[KernelRecord], processes: Processes) -> Iterator
         elif record.kind is Kind.PATH:
             taken = 2 if _is_second_name(record, stream[at + 1 : at + 2]) else 1
             yield _path_operation(stream[at : at + taken], processes)
-        elif record.kind is Kind.OPEN:
-            yield _open(record, processes)
         elif record.kind is Kind.EXEC:
             yield _exec(record, processes)
         else:
@@ -133,9 +136,11 @@ def _repeats(held: Operation, operation: Operation) -> bool:
     return same == (operation.name, operation.path, operation.path2, operation.address, operation.flags)
 
 
-def _named(name: str, records: Sequence[KernelRecord], processes: Processes, outcome: str) -> Operation:
+def _named(
+    name: str, records: Sequence[KernelRecord], processes: Processes, outcome: str, **details: Any
+) -> Operation:
     first = records[0]
-    return Operation(first.role, processes.label(first), name, outcome, tuple(records))
+    return Operation(first.role, processes.label(first), name, outcome, tuple(records), **details)
 
 
 def _path(record: KernelRecord, processes: Processes) -> bytes | None:
@@ -144,18 +149,26 @@ def _path(record: KernelRecord, processes: Processes) -> bytes | None:
 
 def _open(record: KernelRecord, processes: Processes) -> Operation:
     flags = _open_flags(record)
-    found = record.flags & Flag.UNLINKED and record.result >= 0
-    named = [name for bit, name in syscalls.FLAG_NAMES if flags & bit == bit]
-    name = "create" if record.flags & Flag.CREATED else "open"
-    return evolve(
-        _named(name, [record], processes, syscalls.outcome_of(record.result)),
+    done, created = record.result >= 0, record.flags & Flag.CREATED
+    unlinked = ("unlinked",) if record.flags & Flag.UNLINKED and done else ()
+    return Operation(
+        role=record.role,
+        process=processes.label(record),
+        name="create" if created else "open",
+        outcome=syscalls.outcome_of(record.result),
+        records=(record,),
         path=_path(record, processes),
         access="path" if flags & syscalls.O_PATH else syscalls.ACCESS[flags & syscalls.O_ACCMODE],
-        flags=tuple(named + ["unlinked"] * bool(found)),
+        flags=_flag_names(flags) + unlinked,
         write=wants_write(flags),
-        mode=record.args[1] & 0o7777 if record.flags & Flag.CREATED else None,
-        file_type=_FILE_TYPES.get(record.inode_mode & 0o170000) if record.result >= 0 else None,
+        mode=record.args[1] & 0o7777 if created else None,
+        file_type=_FILE_TYPES.get(record.inode_mode & 0o170000) if done else None,
     )
+
+
+@lru_cache(1024)  # programs open with few different flags
+def _flag_names(flags: int) -> tuple[str, ...]:
+    return tuple(name for bit, name in syscalls.FLAG_NAMES if flags & bit == bit)
 
 
 def _open_flags(record: KernelRecord) -> int:
@@ -185,12 +198,12 @@ def wants_write(flags: int) -> bool:
 
 
 def _exec(record: KernelRecord, processes: Processes) -> Operation:
-    base = _named("exec", [record], processes, syscalls.outcome_of(record.result))
+    base = "exec", [record], processes, syscalls.outcome_of(record.result)
     if not is_execution(record):
-        return evolve(base, path=_path(record, processes), write=False)
+        return _named(*base, path=_path(record, processes), write=False)
     said = execution(record, processes)
     called = said.called if said.called != said.path else None
-    return evolve(base, path=said.path, write=False, called=called, argv=said.argv, argv_cut=said.argv_cut)
+    return _named(*base, path=said.path, write=False, called=called, argv=said.argv, argv_cut=said.argv_cut)
 
 
 def _is_second_name(record: KernelRecord, following: Sequence[KernelRecord]) -> bool:
@@ -206,8 +219,11 @@ def _path_operation(records: Sequence[KernelRecord], processes: Processes) -> Op
     names: list[bytes | None] = [None, None]
     for record in records:
         names[record.part] = _name_for(name, record, processes)
-    return evolve(
-        _named(name, records, processes, syscalls.outcome_of(first.result)),
+    return _named(
+        name,
+        records,
+        processes,
+        syscalls.outcome_of(first.result),
         path=names[0],
         path2=names[1],
         mode=first.args[0] & 0o7777 if name in syscalls.MODE_ARGUMENT else None,
@@ -253,7 +269,7 @@ def _network_group(records: Sequence[KernelRecord], processes: Processes) -> Ite
         outcome = UNKNOWN_RESULT if call is None else syscalls.outcome_of(call.result)
         with_call = [hook, call] if call is not None and hook is hooks[-1] else [hook]
         address = endpoint(hook.raw, hook.args[1]) if len(hook.raw) in (4, 16) else None
-        yield evolve(_named(name, with_call, processes, outcome), address=address)
+        yield _named(name, with_call, processes, outcome, address=address)
 
 
 def _socket_call(record: KernelRecord, processes: Processes) -> Operation:
@@ -263,8 +279,7 @@ def _socket_call(record: KernelRecord, processes: Processes) -> Operation:
         address = Address(family_name(record.args[0] & 0xFFFFFFFF), "")
     else:
         address = sockaddr(record.raw)
-    base = _named(name, [record], processes, syscalls.outcome_of(record.result))
-    return evolve(base, address=address)
+    return _named(name, [record], processes, syscalls.outcome_of(record.result), address=address)
 
 
 def addressed(operation: Operation) -> bool:

@@ -6,6 +6,7 @@ walked directory and normalised lexically, so a symlink before ".." is not follo
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from harness.evidence.model import Flag, KernelRecord
 from harness.evidence.syscalls import EFAULT, ENOENT
@@ -51,6 +52,8 @@ def _joined(record: KernelRecord) -> bytes | None:
 def normal(path: bytes) -> bytes:
     """`path` without "//", "." and "..", lexically; ".." above the root stays at the root."""
     absolute = path.startswith(b"/")
+    if absolute and b"//" not in path and b"/." not in path and not path.endswith(b"/"):
+        return path  # as nearly all are
     kept: list[bytes] = []
     for part in path.split(b"/"):
         if part == b".." and kept and kept[-1] != b"..":
@@ -86,7 +89,11 @@ def hex_if_lossy(path: bytes) -> str | None:
     return None
 
 
-def within(path: bytes, folder: str) -> bool:
-    """Is `path` the folder (without trailing slash) or below it?"""
-    prefix = folder.rstrip("/").encode()
-    return path == prefix or path.startswith(prefix + b"/")
+def within(path: bytes, *folders: str) -> bool:
+    """Is `path` one of the folders (without trailing slash) or below it?"""
+    return (path + b"/").startswith(_prefixes(folders))
+
+
+@lru_cache(64)
+def _prefixes(folders: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(folder.rstrip("/").encode() + b"/" for folder in folders)

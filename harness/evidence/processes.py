@@ -5,7 +5,7 @@ forks, in kernel time order, is `subject.0.n`. Threads are no processes. A name 
 of its process, since pid numbers are used again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import define, field, frozen
 
@@ -67,9 +67,11 @@ class Processes:
         return f"<{_at(self.by_vpid.get((record.role, number), ()), record.time_ns)}>"
 
 
-def _at(candidates: Iterable[Process], time_ns: int) -> str:
-    alive = [process for process in candidates if process.lives_at(time_ns)]
-    return alive[-1].label if alive else UNKNOWN
+def _at(candidates: Sequence[Process], time_ns: int) -> str:
+    for process in reversed(candidates):
+        if process.lives_at(time_ns):
+            return process.label
+    return UNKNOWN
 
 
 def read_processes(records: Iterable[KernelRecord]) -> Processes:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.capture.records import LAYOUT, RECORD_H, decode, payloads, read_layout
+from harness.capture.records import LAYOUT, RECORD_H, decode, payloads, read_layout, spooled
 from harness.capture.syscalls import X86_64
-from harness.evidence.model import Flag, Kind, Role
+from harness.evidence.model import Flag, KernelRecord, Kind, Role
 
 DISCARD, BUSY = 1 << 30, 1 << 31
 
@@ -94,3 +94,25 @@ def test_the_syscall_table_fits_the_map() -> None:
     assert body[: body.index("};")].count("u8 ") == len(X86_64[2].packed()) == 16
     assert all(0 <= number < 512 for number in X86_64)
     assert all(rule.kind in LAYOUT.kinds for rule in X86_64.values())
+
+
+def test_what_is_not_kept_is_counted_all_the_same() -> None:
+    data = b"".join(framed(header(b"/%d" % number)) for number in range(11)) + framed(b"short")
+    shown = []
+
+    def keep(record: KernelRecord) -> bool:
+        shown.append(record.walked)
+        return record.walked == b"/7"
+
+    decoded = decode(data, keep)
+    assert ([record.seq for record in decoded.records], decoded.total, decoded.errors) == ([7], 11, 1)
+    assert shown == [b"/%d" % number for number in range(11)]
+
+
+def test_a_spool_is_read_without_being_loaded(tmp_path: Path) -> None:
+    for data in (b"", framed(header(b"/a")) + framed(header(b"/b"))):
+        (tmp_path / "spool").write_bytes(data)
+        with spooled(tmp_path / "spool") as mapped:
+            assert decode(mapped) == decode(data)
+    with spooled(tmp_path / "never-made") as nothing:
+        assert decode(nothing).total == 0
