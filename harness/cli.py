@@ -27,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AssayError as error:
         print(f"assay-runner: {error}", file=sys.stderr)
         return error.exit_code
+    except PermissionError as error:
+        print(f"assay-runner: {error.filename}: {error.strerror}", file=sys.stderr)
+        print("  hint: run it as a user who may do that", file=sys.stderr)
+        return InputError.exit_code
     except KeyboardInterrupt:
         print("assay-runner: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -102,6 +106,17 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--json", action="store_true")
     verify.set_defaults(run=_verify)
 
+    drift = commands.add_parser("drift", help="what differs between two archives, and where it may come from")
+    drift.add_argument("a", type=Path, metavar="A")
+    drift.add_argument("b", type=Path, metavar="B")
+    _drift_options(drift)
+    drift.set_defaults(run=_drift)
+
+    claims = commands.add_parser("claims", help="which claims an archive's evidence allows, and why")
+    claims.add_argument("archive", type=Path)
+    claims.add_argument("--format", choices=("text", "json"), default="text")
+    claims.set_defaults(run=_claims)
+
     image = commands.add_parser("image", help="fixture images").add_subparsers(
         required=True, metavar="ACTION"
     )
@@ -120,6 +135,32 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--json", action="store_true")
         one.set_defaults(run=_engine, action=action)
     return parser
+
+
+def _drift_options(drift: argparse.ArgumentParser) -> None:
+    drift.add_argument("--format", choices=("text", "json"), default="text")
+    for option, metavar, text in (
+        ("--fixture-path", "PATH", "a path that the task itself brings"),
+        ("--path-alias", "RAW=NAME", "another name for a path (NAME@CLASS for a class of the taxonomy)"),
+        ("--network-alias", "HOST:PORT=NAME", "another name for an endpoint"),
+        ("--network-cidr", "CIDR=NAME", "another name for a block of addresses"),
+        ("--provider-host", "HOST", "a host of the model's provider, beside the known ones"),
+        ("--assert-claim", "KIND:DIMENSION", "exit 1 if the evidence does not bear this claim"),
+    ):
+        drift.add_argument(option, metavar=metavar, action="append", default=[], help=text)
+    drift.add_argument(
+        "--coverage-annotation-out",
+        type=Path,
+        metavar="FILE",
+        help="write down what may be claimed of each dimension",
+    )
+    provenance = drift.add_argument_group("provenance", "what the report is to say about where it comes from")
+    for option in ("assay-commit", "comparator-commit", "source-run-url", "workflow-url", "runner-label"):
+        provenance.add_argument(f"--{option}", metavar="TEXT")
+    provenance.add_argument("--rendered-at", metavar="TIME", help="RFC 3339")
+    kinds = ("live_capture", "re_render", "synthetic_fixture", "unspecified")
+    provenance.add_argument("--render-kind", choices=kinds, default="unspecified")
+    provenance.add_argument("--raw-captures-unchanged", action="store_const", const=True)
 
 
 def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
@@ -173,6 +214,18 @@ def _verify(arguments: argparse.Namespace, _progress: Progress) -> int:
         for result in results:
             print(as_text(result))
     return 0 if all(result.ok for result in results) else 4
+
+
+def _drift(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness.compare import commands
+
+    return commands.drift(arguments, progress.result)
+
+
+def _claims(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness.compare import commands
+
+    return commands.claims(arguments, progress.result)
 
 
 def _image_build(arguments: argparse.Namespace, progress: Progress) -> int:

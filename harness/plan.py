@@ -49,6 +49,7 @@ class Plan:
     runtime_roots: tuple[str, ...]
     subject: SubjectSpec
     witnesses: tuple[str, ...]
+    network: str = "none"
     inputs: Path | None = None
     tools: ToolsSpec | None = None
     policy: Path | None = None
@@ -87,6 +88,7 @@ class Plan:
             runtime_roots=self.runtime_roots,
             deadline_s=float(self.subject.deadline_s),  # an int is written differently
             witnesses=self.witnesses,
+            network=self.network,
             plumbing=plumbing,
             policy_sha256=_sha256(self.policy) if self.policy else None,
             tools_server=self.tools.server if self.tools else None,
@@ -113,6 +115,7 @@ def plan_fixture(
         runtime_roots=runtime_roots,
         subject=file.subject,
         witnesses=file.witnesses,
+        network=file.network,
         inputs=fixture.inputs,
         tools=file.tools,
         policy=fixture.policy,

@@ -137,7 +137,7 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  
             containers[container.spec.role] = container
         clock.lap("containers_created")
 
-        namespaces = Namespaces(slice_)
+        namespaces = Namespaces(slice_, subject=plan.network)
         stack.callback(namespaces.close)
         if Role.TOOLS in containers:
             namespaces.start(Role.TOOLS, containers[Role.TOOLS].start)

@@ -17,6 +17,8 @@ RUN_ID_ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 AGENT_SHIMS = ("none", "openai-agents", "gemini-google-genai")
 FIXTURE_SCHEMA = "assay.runner.fixture.v1"
 WITNESSES = ("kernel", "policy", "sdk")
+NETWORKS = ("none", "loopback")
+ID_SOURCES = ("local_model", "cassette_recorded", "cassette_synthetic")  # never minted by the fixture
 
 
 class RunSpecError(InputError):
@@ -147,6 +149,8 @@ class FixtureFile:
     agent_shim: str = "none"
     witnesses: tuple[str, ...] = ("kernel",)  # the layers that a clean run must have
     inputs: str = "inputs"  # folder, copied to /workspace for each run
+    id_source: str = ""  # who chose the tool call ids; needed with the witness "sdk"
+    network: str = "none"  # "loopback": packets of the agent to itself are expected; nothing else ever is
     tools: ToolsSpec | None = None
     gate: GateSpec | None = None
     scenario: tuple[ScenarioSpec, ...] = ()
@@ -219,6 +223,16 @@ def _broken_rules(fixture: Fixture) -> list[tuple[bool, str, str]]:
         ),
         (file.name != fixture.folder.name, f"name {file.name!r} is not the folder's name", "make them equal"),
         (bool(unknown), f"witnesses {unknown} are not known", f"known: {', '.join(WITNESSES)}"),
+        (
+            "sdk" in file.witnesses and file.id_source not in ID_SOURCES,
+            f"id_source {file.id_source!r} does not say where the SDK's tool call ids come from",
+            f"known: {', '.join(ID_SOURCES)}",
+        ),
+        (
+            file.network not in NETWORKS,
+            f"network {file.network!r} is not known",
+            "use 'none', or 'loopback' for an agent that must talk to itself over 127.0.0.1",
+        ),
         (needs_tools, "witness 'policy' needs a [tools] table", "add [tools] with server and policy"),
         (not file.subject.command, "subject.command is empty", "name the agent's program"),
         (file.subject.deadline_s <= 0, "subject.deadline_s must be positive", "give seconds"),

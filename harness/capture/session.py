@@ -141,6 +141,8 @@ class CaptureSession:
     def close(self) -> None:
         """End the capture process; everything it attached goes with it."""
         self._control.close()
+        if self._facts is None:
+            self._process.kill()  # it may still compile, and would not notice for seconds
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

@@ -106,7 +106,7 @@ def _bound_depth(document: object, place: str) -> None:
 
 def _containers(node: Any) -> list[Any]:
     values = node.values() if isinstance(node, dict) else node
-    return [value for value in values if isinstance(value, dict | list)]
+    return [value for value in values if isinstance(value, (dict, list))]
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from attrs import frozen
 
-from harness.contracts.converter import Natural, constant, nullable
+from harness.contracts.converter import Natural, constant, nullable, required
 from harness.contracts.rules import Digest, RunId
 
 ACCOUNTING_V1 = "assay.runner.accounting.v1"
@@ -85,13 +85,17 @@ class AccountingV1:
 
 @frozen(kw_only=True)
 class RoleSeal:
-    """What was found in one container's network namespace; `packets` on all links together."""
+    """What was found in one container's network namespace; `packets` on all links together.
+
+    declared  "none", or "loopback" where packets on it were announced before the run
+    """
 
     role: str
     links_start: tuple[str, ...]
     links_end: tuple[str, ...]
     foreign_routes: tuple[str, ...]
     packets: Natural
+    declared: str = required("none")
     problems: tuple[str, ...]
 
 
@@ -108,6 +112,7 @@ class RunSpecDocV1:
 
     env           names and values that the runner set for the subject
     tools_server  argv of the MCP server; null: the run had no tools container
+    network       "none", or "loopback": the agent was declared to talk to itself
     plumbing      per role, the commands that belong to the run itself, as argv
     inputs        file below /workspace -> sha256 of its bytes before the run
     """
@@ -123,6 +128,7 @@ class RunSpecDocV1:
     runtime_roots: tuple[str, ...]
     deadline_s: float
     witnesses: tuple[str, ...]
+    network: str = required("none")
     policy_sha256: Digest | None = nullable()
     tools_server: tuple[str, ...] | None = nullable()
     workspace: str

@@ -193,15 +193,17 @@ def _sequence(wanted: Callable[[list[Any]], Any]) -> Callable[[Any, Converter], 
             if not homogeneous and len(value) != len(args):
                 raise _WrongError(f"must have {len(args)} items, not {len(value)}", f"give {len(args)}")
             items = []
-            for index, item in enumerate(value):
+            # A surface may hold a million strings: they need no visit each.
+            plain = homogeneous and item_type is str and set(map(type, value)) <= {str}
+            for index, item in enumerate(() if plain else value):
                 try:
                     items.append(converter.structure(item, item_type if homogeneous else args[index]))
                 except Exception as error:
                     note = IterableValidationNote("item", index, item_type)
                     error.__notes__ = [*getattr(error, "__notes__", []), note]
                     raise
-            result = wanted(items)
-            if len(result) != len(items):
+            result = wanted(value if plain else items)
+            if len(result) != len(value):
                 raise _WrongError("an item is there twice", "name each item once")
             return result
 
@@ -280,12 +282,12 @@ def _class_structure(cls: Any, converter: Converter) -> Hook:
     def hook(value: Any, _: Any) -> Any:
         if type(value) is not dict:
             raise _expected(dict, value)
+        for name, wanted in constants.items():  # first: of a newer schema, nothing else is a fault
+            if name in value and value[name] != wanted:
+                raise _at(name, _WrongError(f"{value[name]!r} is not {wanted!r}", f"use {wanted!r}"))
         for name in must:
             if name not in value:
                 raise _at(name, _WrongError("this key is missing", "add it"))
-        for name, wanted in constants.items():
-            if value[name] != wanted:
-                raise _at(name, _WrongError(f"{value[name]!r} is not {wanted!r}", f"use {wanted!r}"))
         for name in never_null:
             if name in value and value[name] is None:
                 raise _at(name, _WrongError("must not be null", "leave the key out"))

@@ -199,8 +199,12 @@ def _seal_codes(observation: Observation) -> Iterator[str]:
         seal = seals.get(role)
         yield from _true(
             (f"network_seal:{role}", seal is None or not _sealed(seal)),
-            (f"network_packets:{role}", seal is not None and seal.packets > 0),
+            (f"network_packets:{role}", seal is not None and seal.packets > 0 and not _announced(seal)),
         )
+
+
+def _announced(seal: NetworkSeal) -> bool:
+    return seal.role is Role.SUBJECT and seal.declared == "loopback"
 
 
 def _sealed(seal: NetworkSeal) -> bool:

@@ -42,6 +42,7 @@ class RunContext:
 
     image_id       content identity of the image (sha256:...)
     plumbing       per role, argv of every program that belongs to the run itself
+    network        "none", or "loopback" if the agent may talk to itself
     workspace      how the tools see /workspace: "ro", "rw", or "none" without tools
     inputs         file below /workspace -> sha256:... of its bytes
     """
@@ -53,6 +54,7 @@ class RunContext:
     runtime_roots: tuple[str, ...]
     deadline_s: float
     witnesses: tuple[str, ...]
+    network: str = "none"
     plumbing: Mapping[Role, tuple[Command, ...]] = Factory(dict)
     policy_sha256: str | None = None
     tools_server: Command | None = None
@@ -240,6 +242,7 @@ def _seal(seal: NetworkSeal) -> RoleSeal:
         links_end=seal.links_end,
         foreign_routes=seal.foreign_routes,
         packets=seal.packets,
+        declared=seal.declared,
         problems=seal.problems,
     )
 
@@ -256,6 +259,7 @@ def _runspec(context: RunContext) -> RunSpecDocV1:
         runtime_roots=context.runtime_roots,
         deadline_s=context.deadline_s,
         witnesses=context.witnesses,
+        network=context.network,
         policy_sha256=context.policy_sha256,
         tools_server=context.tools_server,
         workspace=context.workspace,

@@ -164,6 +164,7 @@ class NetworkSeal:
     foreign_routes: tuple[str, ...]  # anything but loopback's own routes of table 255
     packets: int  # on all links together, both directions, at the end
     problems: tuple[str, ...] = ()
+    declared: str = "none"  # "loopback": packets on it were announced before the run
 
 
 @frozen

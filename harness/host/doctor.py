@@ -158,7 +158,7 @@ def _programs() -> Check:
 
 
 def _disk(state: State) -> Check:
-    there = next(p for p in (state.root, *state.root.parents) if p.exists())
+    there = next(p for p in (state.root, *state.root.parents) if os.access(p, os.F_OK))
     free = shutil.disk_usage(there).free
     return Check(
         "disk-space",

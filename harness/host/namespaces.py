@@ -11,10 +11,14 @@ from harness.host.cgroup import Slice
 
 
 class Namespaces:
-    """The network namespaces of a run's containers, looked at when found and at the end."""
+    """The network namespaces of a run's containers, looked at when found and at the end.
 
-    def __init__(self, slice_: Slice) -> None:
+    `subject` is what the run declares of the agent's network: "none" or "loopback".
+    """
+
+    def __init__(self, slice_: Slice, *, subject: str = "none") -> None:
         self._slice = slice_
+        self._declared = {Role.SUBJECT: subject}
         self._held: dict[Role, tuple[int | None, network.NetworkSnapshot]] = {}
 
     def start(self, role: Role, start: Callable[[], None]) -> None:
@@ -39,7 +43,7 @@ class Namespaces:
         found = []
         for role, (descriptor, before) in self._held.items():
             after = before if descriptor is None else network.inspect(role, descriptor)
-            found.append(network.seal(role, before, after))
+            found.append(network.seal(role, before, after, declared=self._declared.get(role, "none")))
         return tuple(found)
 
     def close(self) -> None:

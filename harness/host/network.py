@@ -1,4 +1,4 @@
-"""The network seal of a container: nothing but loopback, and not one packet on it.
+"""The network seal of a container: nothing but loopback, and not one packet on it that was not declared.
 
 The namespace is entered by setns(2) in a thread of its own, because that changes only the calling
 thread; it is held open by descriptor, because it dies with the container's last process and the
@@ -64,15 +64,18 @@ def inspect(role: Role, descriptor: int) -> NetworkSnapshot:
     return taken[0]
 
 
-def seal(role: Role, start: NetworkSnapshot, end: NetworkSnapshot) -> NetworkSeal:
-    """Judge both snapshots; `problems` is empty only for a namespace that was sealed all the time."""
+def seal(role: Role, start: NetworkSnapshot, end: NetworkSnapshot, *, declared: str = "none") -> NetworkSeal:
+    """Judge both snapshots; `problems` is empty only for a namespace that was sealed all the time.
+
+    Where "loopback" is declared, packets are counted but no problem: without another link they go nowhere.
+    """
     problems = [*start.problems, *end.problems]
     for snapshot in (start, end):
         problems += [f"network_foreign_link: {link}" for link in snapshot.links if link != LOOPBACK]
         problems += [f"network_foreign_route: {route}" for route in snapshot.foreign_routes]
         if not snapshot.problems and LOOPBACK not in snapshot.links:
             problems.append("network_unreadable: no loopback link was listed")
-    if end.packets:
+    if end.packets and declared != "loopback":
         problems.append(f"network_packets: {end.packets}")
     return NetworkSeal(
         role=role,
@@ -80,6 +83,7 @@ def seal(role: Role, start: NetworkSnapshot, end: NetworkSnapshot) -> NetworkSea
         links_end=end.links,
         foreign_routes=tuple(sorted({*start.foreign_routes, *end.foreign_routes})),
         packets=end.packets,
+        declared=declared,
         problems=tuple(dict.fromkeys(problems)),
     )
 

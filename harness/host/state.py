@@ -7,7 +7,7 @@ kernel drops that lock however the holder ends, so a dead run is one whose lock 
 
 import fcntl
 import os
-import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,10 +120,10 @@ class RunFolder:
         os.close(self.descriptor)
 
     def remove(self) -> None:
-        """Remove the folder and give up the lock."""
+        """Remove the folder and give up the lock; EnvironmentUnfitError if that cannot be done."""
         try:
             with self.state.locked("runs"):
-                shutil.rmtree(self.path)
+                _remove_tree(self.path)
         finally:
             os.close(self.descriptor)
 
@@ -152,6 +152,16 @@ def live_runs(state: State) -> frozenset[str]:
             else:
                 os.close(descriptor)
     return frozenset(alive)
+
+
+def _remove_tree(path: Path) -> None:
+    """By rm(1): an agent can make folders deeper than Python recurses, and longer than PATH_MAX."""
+    done = subprocess.run(["rm", "-rf", "--", path], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or ["rm failed"]
+        raise EnvironmentUnfitError(
+            f"a run's folder cannot be removed: {reason[0]}", place=str(path), hint="remove it by hand"
+        )
 
 
 def _take(folder: Path) -> int | None:

@@ -29,6 +29,7 @@ class Channel:
     acknowledge  answer every recorded line with one byte (the proxy waits for it).
     exclusive    exactly one connection, which has to last until `hang_up`.
     max_line     bytes without the newline;  max_bytes  of all lines together.
+    max_peers    connections at a time: the descriptors of this process are not the sender's to use up.
     """
 
     name: str
@@ -37,14 +38,15 @@ class Channel:
     exclusive: bool = False
     max_line: int = 1 << 20
     max_bytes: int = 64 << 20
+    max_peers: int = 64
 
 
 class Recorder:
     """Listens from construction until `close`; OSError if a socket file cannot be made.
 
-    Error codes of a channel: line_too_long, too_many_bytes, incomplete_last_line,
-    second_connection_refused, closed_early, recorder_failed. The first two also end the
-    connection they came from, so that nobody goes on unrecorded.
+    Error codes of a channel: line_too_long, too_many_bytes, too_many_connections,
+    incomplete_last_line, second_connection_refused, closed_early, recorder_failed. The first three
+    also end the connection they came from, so that nobody goes on unrecorded.
     """
 
     def __init__(self, channels: Iterable[Channel]) -> None:
@@ -178,6 +180,11 @@ class _Tape:
             connection, _ = self._listener.accept()
             if self.channel.exclusive and self._connections:
                 self.errors.append("second_connection_refused")
+                connection.close()
+                return
+            if len(self._peers) >= self.channel.max_peers:
+                if "too_many_connections" not in self.errors:
+                    self.errors.append("too_many_connections")
                 connection.close()
                 return
             connection.setblocking(False)

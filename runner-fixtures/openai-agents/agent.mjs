@@ -7,15 +7,19 @@ import net from 'node:net';
 import path from 'node:path';
 import { Agent, MCPServerStdio, Runner, Usage, setTracingDisabled } from '@openai/agents';
 
-const TASK = '/workspace/openai-agents-input.txt';
 const HIDDEN = '/workspace/hidden-write-output.txt';
-const TOOL_CALL_ID = 'tc_runner_policy_001';
 const ID_KEY = 'dev.assay.runner/tool_call_id';
-const SCENARIOS = ['matched_safe_read', 'hidden_write'];
+const SINGLE = { task: '/workspace/openai-agents-input.txt', ids: 'tc_runner_policy_' };
+const SCENARIOS = {
+  matched_safe_read: SINGLE,
+  hidden_write: { ...SINGLE, hiddenWrite: true },
+  multi_tool: { task: '/workspace/multi-tool-input.txt', ids: 'tc_runner_multi_' },
+};
 
 // What the SDK says it did goes to the recorder line by line as it happens: a line sent cannot be taken back.
 class SdkEvents {
   #seq = 0;
+  #open = new Map(); // call id -> its tool and whether it has ended, in the order of the starts
 
   constructor(socket, sdk) {
     this.socket = socket;
@@ -43,34 +47,58 @@ class SdkEvents {
     this.socket.write(`${JSON.stringify(event)}\n`);
   }
 
+  toolStarted(id, tool) {
+    this.#open.set(id, { tool, ended: false });
+    this.emit('tool_call_started', id, tool);
+  }
+
+  // Parallel calls end in an order that varies: it is told in the order of the starts, once all have ended.
+  toolEnded(id) {
+    this.#open.get(id).ended = true;
+    if (![...this.#open.values()].every(({ ended }) => ended)) return;
+    for (const [one, { tool }] of this.#open) this.emit('tool_call_completed', one, tool);
+    this.#open.clear();
+  }
+
   async close() {
     await new Promise((resolve) => this.socket.end(resolve));
     this.socket.destroy(); // do not wait for the other side's end: the agent must not hang on a recorder
   }
 }
 
-// Asks for the file that the task names, then repeats what the tool gave.
+// Each line of the task is one turn, each file it names one call (parallel within the turn); the last turn
+// repeats what the tools gave.
 class LocalModel {
+  handedOut = new Map(); // call id -> the file it asks for
+  #turns;
+
+  constructor(ids) {
+    this.ids = ids;
+  }
+
   async getResponse({ input }) {
-    const results = input.filter((item) => item.type === 'function_call_result');
-    const output = results.length === 0 ? this.#callTool(input) : this.#answer(results.at(-1));
-    return { usage: new Usage({ requests: 1 }), output: [output] };
+    this.#turns ??= input[0].content.trim().split('\n').map((line) => line.match(/\/workspace\/[\w./-]*\w/g));
+    const files = this.#turns.shift();
+    const output = files ? files.map((file) => this.#readFile(file)) : [this.#answer(input)];
+    return { usage: new Usage({ requests: 1 }), output };
   }
 
   async *getStreamedResponse() {
     throw new Error('this model does not stream');
   }
 
-  #callTool(input) {
-    const file = JSON.stringify(input).match(/Read the file (\/[\w./-]+)/)?.[1];
-    if (!file) throw new Error('the task names no file');
+  #readFile(file) {
+    const callId = this.ids + String(this.handedOut.size + 1).padStart(3, '0');
+    this.handedOut.set(callId, file);
     const args = JSON.stringify({ path: file });
-    return { type: 'function_call', callId: TOOL_CALL_ID, name: 'read_file', status: 'completed', arguments: args };
+    return { type: 'function_call', callId, name: 'read_file', status: 'completed', arguments: args };
   }
 
-  #answer({ output }) {
-    const text = typeof output === 'string' ? output : [output].flat().map((part) => part.text).join('');
-    return { type: 'message', role: 'assistant', status: 'completed', content: [{ type: 'output_text', text }] };
+  #answer(input) {
+    const results = input.filter((item) => item.type === 'function_call_result').map(({ output }) => output);
+    const texts = results.map((output) => [output].flat().map((part) => part.text ?? part).join(''));
+    const content = [{ type: 'output_text', text: texts.join('\n') }];
+    return { type: 'message', role: 'assistant', status: 'completed', content };
   }
 }
 
@@ -81,7 +109,8 @@ function installed(name) {
   return JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
 }
 
-async function work(events, scenario) {
+async function work(events, { task, ids, hiddenWrite }) {
+  const model = new LocalModel(ids);
   // The SDK's resolver is not told which call it serves; the async context of the call's start hook is.
   const call = new AsyncLocalStorage();
   const [command, ...args] = JSON.parse(process.env.ASSAY_RUNNER_MCP_COMMAND);
@@ -92,34 +121,40 @@ async function work(events, scenario) {
     env: { ...process.env }, // the SDK passes on only a short list of its own
     clientSessionTimeoutSeconds: 30,
     cacheToolsList: true,
-    toolMetaResolver: () => ({ [ID_KEY]: call.getStore() }),
+    toolMetaResolver: ({ arguments: { path: file } }) => {
+      const id = call.getStore();
+      if (model.handedOut.get(id) !== file) throw new Error(`${id} is not the model's id for ${file}`);
+      return { [ID_KEY]: id };
+    },
   });
   const runner = new Runner({ tracingDisabled: true, traceIncludeSensitiveData: false });
   runner.on('agent_tool_start', (_context, _agent, tool, { toolCall }) => {
     call.enterWith(toolCall.callId);
-    events.emit('tool_call_started', toolCall.callId, tool.name);
+    events.toolStarted(toolCall.callId, tool.name);
     // What the gate is about: done by the agent itself, seen by neither the SDK's hooks nor the policy.
-    if (scenario === 'hidden_write') fs.writeFileSync(HIDDEN, 'hidden delegated write\n');
+    if (hiddenWrite) fs.writeFileSync(HIDDEN, 'hidden delegated write\n');
   });
-  runner.on('agent_tool_end', (_context, _agent, tool, _result, { toolCall }) => {
-    events.emit('tool_call_completed', toolCall.callId, tool.name);
+  runner.on('agent_tool_end', (_context, _agent, _tool, _result, { toolCall }) => {
+    events.toolEnded(toolCall.callId);
   });
   await server.connect();
   try {
-    const agent = new Agent({ name: 'fixture', model: new LocalModel(), mcpServers: [server] });
-    const { finalOutput } = await runner.run(agent, fs.readFileSync(TASK, 'utf8'), { maxTurns: 2 });
-    if (finalOutput !== 'assay runner policy fixture input\n') throw new Error(`unexpected answer: ${finalOutput}`);
+    const agent = new Agent({ name: 'fixture', model, mcpServers: [server] });
+    const { finalOutput } = await runner.run(agent, fs.readFileSync(task, 'utf8'), { maxTurns: 8 });
+    console.log(finalOutput);
   } finally {
     await server.close();
   }
 }
 
 setTracingDisabled(true);
-const scenario = process.env.ASSAY_RUNNER_OPENAI_AGENTS_SCENARIO ?? SCENARIOS[0];
-if (!SCENARIOS.includes(scenario)) throw new Error(`unknown scenario ${scenario}: use ${SCENARIOS.join(' or ')}`);
+const scenario = process.env.ASSAY_RUNNER_OPENAI_AGENTS_SCENARIO ?? 'matched_safe_read';
+if (!Object.hasOwn(SCENARIOS, scenario)) {
+  throw new Error(`unknown scenario ${scenario}: use ${Object.keys(SCENARIOS).join(', ')}`);
+}
 const events = await SdkEvents.connect(process.env.ASSAY_RUNNER_SDK_SOCKET, installed('@openai/agents'));
 try {
-  await work(events, scenario);
+  await work(events, SCENARIOS[scenario]);
   events.emit('run_finished');
 } catch (error) {
   console.error(error);

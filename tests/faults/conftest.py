@@ -11,15 +11,15 @@ import pytest
 from harness.bench import Bench
 from harness.host.state import State
 from tests.faults.traces import MARK, within
-from tests.linux.conftest import state as state
+from tests.linux.conftest import state
+
+__all__ = ["state"]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def mark() -> Iterator[None]:
+def mark() -> None:
     """All processes that these tests start can be told from others by a variable of their environment."""
-    os.environ[MARK] = uuid.uuid4().hex
-    yield
-    del os.environ[MARK]
+    os.environ.setdefault(MARK, uuid.uuid4().hex)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Doing something to a run while it is going on."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,11 +44,11 @@ def first_process(run_id: str, role: Role) -> int | None:
     for pid in slice_of(run_id).pids(role):
         try:
             status = Path(f"/proc/{pid}/status").read_text()
-            program = os.readlink(f"/proc/{pid}/exe")
+            program = Path(f"/proc/{pid}/exe").readlink()
         except OSError:
             continue
         numbers = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()
-        if numbers[-1] == "1" and program.endswith("/python3.11"):
+        if numbers[-1] == "1" and program.name == "python3.11":
             return pid
     return None
 

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from attrs import evolve
 from harness.bench import Bench
 from harness.capture import session
 from harness.engine import daemon
+from harness.engine.containers import sweep_dead_runs
 from harness.errors import EnvironmentUnfitError, InputError
 from harness.evidence.model import Role
 from harness.host.state import State, default_state
@@ -178,7 +180,9 @@ def test_the_policy_is_gone_before_the_start(bench: Bench, tmp_path: Path) -> No
 def test_an_agent_that_is_not_in_the_image(bench: Bench) -> None:
     plan = agent(bench, NOTHING)
     command = ("/usr/bin/nowhere",)
-    plan = evolve(plan, subject=evolve(plan.subject, command=command), spec=evolve(plan.spec, command=command))
+    plan = evolve(
+        plan, subject=evolve(plan.subject, command=command), spec=evolve(plan.spec, command=command)
+    )
     with pytest.raises(InputError, match="nowhere"):
         measure(bench, plan)
 
@@ -246,28 +250,30 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # the SDK's, when nobody listens
 def test_the_engine_goes_away(own_state: State, tmp_path: Path) -> None:
-    """Killed, it can end nothing; stopped, it ends its containers. The kernel sees all of it in both cases."""
+    """Killed, it can end nothing; stopped, it ends its containers: the kernel sees all of both."""
     before = traces(own_state)
-    for number, code in ((signal.SIGKILL, 0), (signal.SIGTERM, 7)):
-        with Bench(own_state, print) as bench:
+    with Bench(own_state, print) as bench:
+        for number, code in ((signal.SIGKILL, 0), (signal.SIGTERM, 7)):
             assert exit_code(measure(bench, agent(bench, NOTHING))) == 0
             plan = agent(bench, ENDS_ON_SIGTERM)
-
-            def end_engine() -> None:
-                until(lambda: is_ready(own_state, plan.spec.run_id))  # noqa: B023 - joined in this turn
-                pid = daemon.engine_status(own_state).pid
-                assert pid is not None
-                os.kill(pid, number)  # noqa: B023
-
-            with meanwhile(end_engine):
+            with meanwhile(partial(end_engine, own_state, plan.spec.run_id, number)):
                 measured = measure(bench, plan)
-        gc.collect()
-        assert exit_code(measured) == 3
-        archive = told(measured, tmp_path)
-        assert archive.unclean == ["engine_lost"]
-        assert archive.members[HEALTH]["kernel_layer"] == "complete"
-        assert archive.finished["exit_code"] == code
-        assert archive.actions("/workspace/ready") != set()
-    with Bench(own_state, print) as bench:
+            gc.collect()
+            assert exit_code(measured) == 3
+            archive = told(measured, tmp_path)
+            assert archive.unclean == ["engine_lost"]
+            assert archive.members[HEALTH]["kernel_layer"] == "complete"
+            assert archive.finished["exit_code"] == code
+            assert archive.actions("/workspace/ready") != set()
+            # as the next start does
+            daemon.ensure_engine(own_state).close()
+            assert sweep_dead_runs(bench.client, own_state) == [plan.spec.run_id]
         assert exit_code(measure(bench, agent(bench, NOTHING))) == 0
     assert_gone(own_state, before)
+
+
+def end_engine(state: State, run_id: str, number: signal.Signals) -> None:
+    until(lambda: is_ready(state, run_id))
+    pid = daemon.engine_status(state).pid
+    assert pid is not None
+    os.kill(pid, number)

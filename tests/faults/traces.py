@@ -111,7 +111,8 @@ def _mounts(state: State) -> Iterator[str]:
         spaces.append(Path(f"/proc/{daemon}/mountinfo"))
     for space in spaces:
         for line in space.read_text().splitlines():
-            if str(state.root) in line and "/containers/" in line or "/merged" in line or RUN_PREFIX in line:
+            ours = str(state.root) in line and ("/containers/" in line or "/merged" in line)
+            if ours or RUN_PREFIX in line:
                 yield f"mount {line.split()[4]}"
 
 

@@ -187,6 +187,19 @@ def test_a_process_from_nowhere_makes_a_run_unclean() -> None:
 
 
 SUBJECT_SEAL, TOOLS_SEAL = seal(Role.SUBJECT), seal(Role.TOOLS)
+LOOPBACK = {"declared": "loopback", "packets": 2}
+
+
+def test_declared_packets_on_loopback_are_clean_and_told() -> None:
+    observation = evolve(run(), seals=(seal(Role.SUBJECT, **LOOPBACK), TOOLS_SEAL))
+    assembled = assemble(observation, context(network="loopback"))
+    assert assembled.clean
+    told = load_json(assembled.companion["companion/network.json"], "seal")["seals"]
+    assert [(one["role"], one["declared"], one["packets"]) for one in told] == [
+        ("subject", "loopback", 2),
+        ("tools", "none", 0),
+    ]
+    assert load_json(assembled.companion["companion/runspec.json"], "spec")["network"] == "loopback"
 
 
 @pytest.mark.parametrize(
@@ -199,6 +212,12 @@ SUBJECT_SEAL, TOOLS_SEAL = seal(Role.SUBJECT), seal(Role.TOOLS)
         (set_to(seals=(seal(Role.SUBJECT, foreign_routes=("default",)), TOOLS_SEAL)), "network_seal:subject"),
         (set_to(seals=(seal(Role.SUBJECT, problems=("setns_failed",)), TOOLS_SEAL)), "network_seal:subject"),
         (set_to(seals=(seal(Role.SUBJECT, packets=2), TOOLS_SEAL)), "network_packets:subject"),
+        # only the agent may be declared to talk to itself, and only over loopback
+        (set_to(seals=(SUBJECT_SEAL, seal(Role.TOOLS, **LOOPBACK))), "network_packets:tools"),
+        (
+            set_to(seals=(seal(Role.SUBJECT, links_end=("eth0", "lo"), **LOOPBACK), TOOLS_SEAL)),
+            "network_seal:subject",
+        ),
         (set_to(tools=RoleOutcome(0, None, 1, 50)), "proxy_closed_early"),
         (set_to(tools=RoleOutcome(1, None, 1, 200)), "proxy_failed"),
         (set_to(problems=("oom_killed",)), "oom_killed"),

@@ -28,6 +28,17 @@ def test_every_problem_is_reported_once(broken: NetworkSnapshot, problem: str, a
     assert seal(Role.TOOLS, broken, broken).problems == (problem,)
 
 
+def test_declared_packets_are_counted_and_nothing_else_is_let_pass() -> None:
+    busy = NetworkSnapshot(Role.SUBJECT, links=("lo",), packets=2)
+    found = seal(Role.SUBJECT, CLEAN, busy, declared="loopback")
+    assert (found.declared, found.packets, found.problems) == ("loopback", 2, ())
+    open_ = NetworkSnapshot(Role.SUBJECT, links=("eth0", "lo"), foreign_routes=("r",), packets=2)
+    assert seal(Role.SUBJECT, CLEAN, open_, declared="loopback").problems == (
+        "network_foreign_link: eth0",
+        "network_foreign_route: r",
+    )
+
+
 def test_packets_count_at_the_end() -> None:
     found = seal(Role.TOOLS, CLEAN, NetworkSnapshot(Role.TOOLS, links=("lo",), packets=2))
     assert found.packets == 2

@@ -1,0 +1,20 @@
+"""A real MCP server (the official SDK's): one tool, read_file, that stays below /workspace."""
+
+from pathlib import Path
+
+from mcp.server import MCPServer
+
+ROOT = Path("/workspace")
+server = MCPServer("files")
+
+
+@server.tool()
+def read_file(path: str) -> str:
+    """Read a text file below /workspace."""
+    place = (ROOT / path).resolve()  # links resolved
+    if not place.is_relative_to(ROOT):
+        raise ValueError("outside of /workspace")
+    return place.read_text(encoding="utf-8")
+
+
+server.run()

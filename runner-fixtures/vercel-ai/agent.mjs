@@ -1,0 +1,146 @@
+// An agent of the real Vercel AI SDK, offline: its model is a few lines of this file, everything else
+// (tool loop, callbacks, MCP client) is the SDK's own.
+import { AsyncLocalStorage } from 'node:async_hooks';
+import fs from 'node:fs';
+import net from 'node:net';
+import { createMCPClient } from '@ai-sdk/mcp';
+import { StdioMCPTransport } from '@ai-sdk/mcp/mcp-stdio';
+import { generateText, isStepCount } from 'ai';
+
+const ID_KEY = 'dev.assay.runner/tool_call_id';
+
+// What the SDK says it did goes to the recorder line by line as it happens: a line sent cannot be taken back.
+class SdkEvents {
+  #seq = 0;
+
+  constructor(socket, sdk) {
+    this.socket = socket;
+    this.sdk = sdk;
+  }
+
+  static async connect(file, sdk) {
+    const socket = net.connect(file);
+    await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+    return new SdkEvents(socket, sdk);
+  }
+
+  emit(eventType, toolCallId = null, tool = null) {
+    const event = {
+      schema: process.env.ASSAY_RUNNER_SDK_EVENT_SCHEMA,
+      run_id: process.env.ASSAY_RUNNER_RUN_ID,
+      seq: this.#seq++,
+      event_type: eventType,
+      source: 'vercel-ai-fixture',
+      sdk_name: this.sdk.name,
+      sdk_version: this.sdk.version,
+      tool_call_id: toolCallId,
+      tool,
+    };
+    this.socket.write(`${JSON.stringify(event)}\n`);
+  }
+
+  async close() {
+    await new Promise((resolve) => this.socket.end(resolve));
+    this.socket.destroy(); // do not wait for the other side's end: the agent must not hang on a recorder
+  }
+}
+
+// A language model of the SDK's own interface (specification v4). Each line of the task is one turn, each file
+// it names one call (parallel within the turn); the last turn repeats what the tools gave.
+class LocalModel {
+  specificationVersion = 'v4';
+  provider = 'local';
+  modelId = 'scripted';
+  supportedUrls = {};
+  handedOut = new Map(); // call id -> the file it asks for
+
+  constructor(task, ids) {
+    this.turns = task.trim().split('\n').map((line) => line.match(/\/workspace\/[\w./-]*\w/g));
+    this.ids = ids;
+  }
+
+  async doGenerate({ prompt }) {
+    const files = this.turns.shift();
+    const content = files ? files.map((file) => this.#readFile(file)) : [this.#answer(prompt)];
+    const reason = files ? 'tool-calls' : 'stop';
+    const usage = { inputTokens: {}, outputTokens: {} };
+    return { content, finishReason: { unified: reason, raw: reason }, usage, warnings: [] };
+  }
+
+  async doStream() {
+    throw new Error('this model does not stream');
+  }
+
+  #readFile(file) {
+    const toolCallId = this.ids + String(this.handedOut.size + 1).padStart(3, '0');
+    this.handedOut.set(toolCallId, file);
+    return { type: 'tool-call', toolCallId, toolName: 'read_file', input: JSON.stringify({ path: file }) };
+  }
+
+  #answer(prompt) {
+    const results = prompt.filter(({ role }) => role === 'tool').flatMap(({ content }) => content);
+    const texts = results.map(({ output }) => output.value.map((part) => part.text).join(''));
+    return { type: 'text', text: texts.join('\n') };
+  }
+}
+
+// The SDK's MCP client sends no _meta of its own, so the call's id joins the message on its way out.
+class BoundTransport extends StdioMCPTransport {
+  call = new AsyncLocalStorage();
+
+  send(message) {
+    if (message.method !== 'tools/call') return super.send(message);
+    const params = { ...message.params, _meta: { ...message.params._meta, [ID_KEY]: this.call.getStore() } };
+    return super.send({ ...message, params });
+  }
+
+  // The id is the one that the SDK hands to `execute`; it must be the model's own for this file.
+  bind(tool, handedOut) {
+    const execute = (input, options) => {
+      const id = options.toolCallId;
+      if (handedOut.get(id) !== input.path) throw new Error(`${id} is not the model's id for ${input.path}`);
+      return this.call.run(id, () => tool.execute(input, options));
+    };
+    return { ...tool, execute };
+  }
+}
+
+async function work(events) {
+  const task = fs.readFileSync(process.env.ASSAY_RUNNER_TASK, 'utf8');
+  const model = new LocalModel(task, process.env.ASSAY_RUNNER_CALL_IDS);
+  const [command, ...args] = JSON.parse(process.env.ASSAY_RUNNER_MCP_COMMAND);
+  const transport = new BoundTransport({ command, args });
+  const client = await createMCPClient({ transport });
+  try {
+    const { read_file } = await client.tools();
+    const { text } = await generateText({
+      model,
+      tools: { read_file: transport.bind(read_file, model.handedOut) },
+      prompt: task,
+      stopWhen: isStepCount(8),
+      maxRetries: 0,
+      onToolExecutionStart: ({ toolCall }) => events.emit('tool_call_started', toolCall.toolCallId, toolCall.toolName),
+      // Parallel calls end in an order that varies: it is told in the model's order, once all have ended.
+      onStepEnd: ({ toolCalls }) => {
+        for (const { toolCallId, toolName } of toolCalls) events.emit('tool_call_completed', toolCallId, toolName);
+      },
+    });
+    console.log(text);
+  } finally {
+    await client.close();
+  }
+}
+
+// From the installed package, never from a constant.
+const { name, version } = JSON.parse(fs.readFileSync(new URL(import.meta.resolve('ai/package.json')), 'utf8'));
+const events = await SdkEvents.connect(process.env.ASSAY_RUNNER_SDK_SOCKET, { name, version });
+try {
+  await work(events);
+  events.emit('run_finished');
+} catch (error) {
+  console.error(error);
+  events.emit('run_failed');
+  process.exitCode = 1;
+} finally {
+  await events.close();
+}
