@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run CMD on this host, without kernel capture or containers",
     )
     run.add_argument("--agent-shim", default="none", help="with --contract-only")
+    _image_unlocked(run)
     run.set_defaults(run=_run)
 
     gate = commands.add_parser("gate", help="acceptance and determinism of gates")
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     gate.add_argument("--all", action="store_true", help="every gate")
     gate.add_argument("--runs", type=int, default=3)
     gate.add_argument("-o", "--output", type=Path, default=Path("out/gates"))
+    _image_unlocked(gate)
     gate.set_defaults(run=_gate)
 
     verify = commands.add_parser("verify", help="check an archive offline")
@@ -117,15 +119,16 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--format", choices=("text", "json"), default="text")
     claims.set_defaults(run=_claims)
 
-    image = commands.add_parser("image", help="fixture images").add_subparsers(
-        required=True, metavar="ACTION"
+    _compare_parsers(commands)
+    _image_parsers(commands)
+
+    fixture = commands.add_parser("new-fixture", help="write a working fixture to start from")
+    fixture.add_argument("name", metavar="NAME")
+    fixture.add_argument("--runtime", required=True, choices=("python", "node"))
+    fixture.add_argument(
+        "--folder", type=Path, default=Path(), metavar="DIR", help="where to put it (default: here)"
     )
-    build = image.add_parser("build", help="build what is missing")
-    build.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-    build.set_defaults(run=_image_build)
-    listing = image.add_parser("list", help="what there is")
-    listing.add_argument("--json", action="store_true")
-    listing.set_defaults(run=_image_list)
+    fixture.set_defaults(run=_new_fixture)
 
     engine = commands.add_parser("engine", help="the embedded engine").add_subparsers(
         required=True, metavar="ACTION"
@@ -135,6 +138,64 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--json", action="store_true")
         one.set_defaults(run=_engine, action=action)
     return parser
+
+
+def _compare_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    diff = commands.add_parser(
+        "diff", help="what can HEAD touch that BASE could not, and the other way round"
+    )
+    diff.add_argument("base", type=Path, metavar="BASE")
+    diff.add_argument("head", type=Path, metavar="HEAD")
+    diff.add_argument(
+        "--contract", choices=("v0", "v1"), help="which surface (default: v0 for json, else the best of both)"
+    )
+    _difference_options(diff)
+    runtimes = diff.add_argument_group("across runtimes", "what is not given is read from the archives")
+    runtimes.add_argument(
+        "--cross-runtime", action="store_true", help="the two are runs of different runtimes"
+    )
+    for side in ("base", "head"):
+        runtimes.add_argument(f"--{side}-prefix", metavar="DIR/", help=f"{side}'s work folder")
+        runtimes.add_argument(f"--{side}-runtime", metavar="NAME", help=f"{side}'s runtime")
+    diff.set_defaults(run=_diff)
+
+    check = commands.add_parser("check", help="can ARCHIVE touch more, or less, than was accepted?")
+    check.add_argument("archive", type=Path)
+    check.add_argument("--baseline", type=Path, required=True, metavar="FILE")
+    _difference_options(check)
+    check.set_defaults(run=_check)
+
+    baseline = commands.add_parser("baseline", help="what was accepted").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    accept = baseline.add_parser("accept", help="write down ARCHIVE's surface, for review")
+    accept.add_argument("archive", type=Path)
+    accept.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: baselines/<fixture>.json")
+    accept.set_defaults(run=_baseline_accept)
+
+    report = commands.add_parser("report", help="one archive as one HTML page")
+    report.add_argument("archive", type=Path)
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    report.set_defaults(run=_report)
+
+
+def _difference_options(parser: argparse.ArgumentParser) -> None:
+    formats = ("text", "json", "markdown", "sarif", "junit", "html")
+    parser.add_argument("--format", choices=formats, default="text")
+    parser.add_argument(
+        "--fail-on", choices=("any", "added", "removed", "none"), default="any", help="what gives exit 1"
+    )
+    parser.add_argument(
+        "--granularity",
+        choices=("exact", "prefix", "class"),
+        default="exact",
+        help="names; the places they are in; or how many there are of each kind",
+    )
+    parser.add_argument(
+        "--allow-partial", action="store_true", help="exit 0 although the evidence is partial"
+    )
+    parser.add_argument("--location", metavar="PATH", help="for sarif: the file that results point at")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: stdout")
 
 
 def _drift_options(drift: argparse.ArgumentParser) -> None:
@@ -161,6 +222,40 @@ def _drift_options(drift: argparse.ArgumentParser) -> None:
     kinds = ("live_capture", "re_render", "synthetic_fixture", "unspecified")
     provenance.add_argument("--render-kind", choices=kinds, default="unspecified")
     provenance.add_argument("--raw-captures-unchanged", action="store_const", const=True)
+
+
+def _image_parsers(commands: Any) -> None:
+    image = commands.add_parser("image", help="fixture images").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    build = image.add_parser("build", help="build and load what the locks name")
+    build.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    build.set_defaults(run=_image, action="build")
+    for action, text in (
+        ("lock", "refresh image.lock.toml and say what changed"),
+        ("verify", "rebuild from empty caches and compare with the locks"),
+    ):
+        one = image.add_parser(action, help=text)
+        one.add_argument("names", nargs="*", metavar="NAME", help="image, fixture, or folder")
+        one.add_argument("--all", action="store_true", help="every image")
+        one.set_defaults(run=_image, action=action)
+        if action == "lock":
+            one.add_argument(
+                "--packages",
+                action="store_true",
+                help="choose package versions anew first: the images' own, with --all also the shared ones",
+            )
+    listing = image.add_parser("list", help="what there is; builds nothing")
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(run=_image, action="listing")
+
+
+def _image_unlocked(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image-unlocked",
+        action="store_true",
+        help="measure the image although it is not the one of its lock; the archive says so",
+    )
 
 
 def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
@@ -196,7 +291,14 @@ def _gate(arguments: argparse.Namespace, progress: Progress) -> int:
         raise InputError("name gates, or give --all", place="gate", hint="assay-runner gate openai-agents")
     fixtures = all_gates() if arguments.all else [find_fixture(name) for name in arguments.gates]
     with Bench(default_state(), progress.step) as bench:
-        results = run_gates(bench, fixtures, runs=arguments.runs, out=arguments.output, say=progress.result)
+        results = run_gates(
+            bench,
+            fixtures,
+            runs=arguments.runs,
+            out=arguments.output,
+            say=progress.result,
+            image_unlocked=arguments.image_unlocked,
+        )
     failed = [result.gate for result in results if not result.passed]
     if failed:
         raise FindingError(f"failed: {', '.join(failed)}", hint=f"see {arguments.output / 'summary.json'}")
@@ -228,16 +330,46 @@ def _claims(arguments: argparse.Namespace, progress: Progress) -> int:
     return commands.claims(arguments, progress.result)
 
 
-def _image_build(arguments: argparse.Namespace, progress: Progress) -> int:
+def _diff(arguments: argparse.Namespace, _progress: Progress) -> int:
+    from harness.present import commands
+
+    return commands.diff(arguments)
+
+
+def _check(arguments: argparse.Namespace, _progress: Progress) -> int:
+    from harness.present import commands
+
+    return commands.check(arguments)
+
+
+def _baseline_accept(arguments: argparse.Namespace, _progress: Progress) -> int:
+    from harness.present import commands
+
+    return commands.accept(arguments)
+
+
+def _report(arguments: argparse.Namespace, _progress: Progress) -> int:
+    from harness.present import commands
+
+    return commands.report(arguments)
+
+
+def _image(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness import image_commands
+
+    actions = {
+        "build": image_commands.build,
+        "lock": image_commands.lock,
+        "verify": image_commands.verify,
+        "listing": image_commands.listing,
+    }
+    return actions[arguments.action](arguments, progress)
+
+
+def _new_fixture(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness import commands
 
-    return commands.image_build(arguments, progress)
-
-
-def _image_list(arguments: argparse.Namespace, progress: Progress) -> int:
-    from harness import commands
-
-    return commands.image_list(arguments, progress)
+    return commands.new_fixture(arguments, progress)
 
 
 def _engine(arguments: argparse.Namespace, progress: Progress) -> int:

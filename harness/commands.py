@@ -1,7 +1,6 @@
 """What the commands of the right wing do; `cli` imports this only when one of them is called."""
 
 import argparse
-import contextlib
 import json
 import os
 import subprocess
@@ -12,16 +11,20 @@ from typing import Any
 from harness.bench import Bench
 from harness.bundle.writer import write_archive
 from harness.engine.daemon import engine_status, ensure_engine, stop_engine
-from harness.engine.images import build_image, ensure_image
+from harness.engine.locked_images import RunImage, image_for_run, refresh_lock
 from harness.engine.lookup import find_image
-from harness.errors import CommandFailedError, InputError
+from harness.errors import CommandFailedError, EnvironmentUnfitError, InputError
 from harness.evidence.assemble import RunContext, assemble
 from harness.evidence.model import ChannelLog, Observation, RoleOutcome
-from harness.gates.catalog import all_fixtures, find_fixture
+from harness.gates.catalog import find_fixture
 from harness.host.state import default_state
 from harness.plan import Plan, contract_spec, plan_fixture, plan_image
 from harness.present.progress import Progress
 from harness.run import measure
+from harness.scaffold import write_fixture
+from harness.spec import Fixture
+
+_NO_IMAGE = RunImage("", "", ())  # for a plan that is made only to see whether it can be
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> int:
@@ -34,55 +37,40 @@ def run(arguments: argparse.Namespace, progress: Progress) -> int:
         raise InputError("a fixture brings its own command and inputs", place="run", hint="use --image")
     fixture = find_fixture(arguments.fixture) if arguments.fixture else None
     # Bad input ends here: the same plan is made again below, once the image is known.
-    plan = _plan(arguments, None)
-    output = _output(arguments.output, plan.spec.run_id)
+    run_id = _planned(arguments, fixture, _NO_IMAGE, arguments.run_id).spec.run_id
+    output = _output(arguments.output, run_id)
     with Bench(default_state(), progress.step) as bench:
         if fixture is not None:
-            built = ensure_image(
+            image = image_for_run(
                 bench.client,
-                fixture.file.image,
-                state=bench.state.root,
-                fixtures=fixture.folder.parent,
+                fixture.folder.parent / fixture.file.image,
+                state=bench.state,
                 progress=progress.step,
+                unlocked=arguments.image_unlocked,
             )
-            found = built.tag, built.id, built.runtime_roots
         else:
-            found = arguments.image, *find_image(bench.client, arguments.image)
-        plan = _plan(arguments, found, plan.spec.run_id)
-        measured = measure(bench, plan)
+            identity, roots = find_image(bench.client, arguments.image)
+            image = RunImage(arguments.image, identity, roots)
+        measured = measure(bench, _planned(arguments, fixture, image, run_id))
         measured.write(output)
-    _say_written(progress, output, plan.spec.run_id, clean=measured.assembled.clean)
+    _say_written(progress, output, run_id, clean=measured.assembled.clean)
+    if fixture is not None and not image.locked:
+        progress.step(f"the image {image.id} is not the one of its lock; the archive says so")
     measured.verdict()
     return 0
 
 
-def image_build(arguments: argparse.Namespace, progress: Progress) -> int:
-    """`assay-runner image build`."""
-    state = default_state().prepare()
-    names = arguments.names or sorted({fixture.file.image for fixture in all_fixtures()})
-    with contextlib.closing(ensure_engine(state)) as client:
-        for name in names:
-            fixtures = find_fixture(name).folder.parent
-            built = ensure_image(client, name, state=state.root, fixtures=fixtures, progress=progress.step)
-            progress.result(f"{built.tag} {built.id}")
-    return 0
-
-
-def image_list(arguments: argparse.Namespace, progress: Progress) -> int:
-    """`assay-runner image list`: recipes, with what is built of them."""
-    state = default_state().prepare()
-    rows: list[dict[str, Any]] = []
-    for fixture in all_fixtures():
-        if fixture.file.image == fixture.name:
-            built = build_image(
-                fixture.name, state=state.root, fixtures=fixture.folder.parent, progress=progress.step
-            )
-            rows.append({"name": built.name, "id": built.id, "size": built.size, "tag": built.tag})
-    if arguments.json:
-        progress.result(json.dumps(rows, indent=2))
-    else:
-        for row in rows:
-            progress.result(f"{row['name']:24} {row['size'] / 1e6:7.1f} MB  {row['id']}")
+def new_fixture(arguments: argparse.Namespace, progress: Progress) -> int:
+    """`assay-runner new-fixture`: a working fixture, with its lock if the image can be built here."""
+    folder = write_fixture(arguments.name, arguments.runtime, arguments.folder)
+    progress.result(f"wrote {folder}")
+    try:
+        refresh_lock(folder, state=default_state().prepare(), progress=progress.step)
+    except EnvironmentUnfitError as error:
+        progress.result(f"no lock yet, because {error}")
+        progress.result(f"on a fit host: assay-runner image lock {folder}")
+        return 0
+    progress.result(f"its gate: assay-runner gate {folder}")
     return 0
 
 
@@ -107,26 +95,25 @@ def engine(arguments: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
-def _plan(
-    arguments: argparse.Namespace,
-    found: tuple[str, str, tuple[str, ...]] | None,
-    run_id: str | None = None,
+def _planned(
+    arguments: argparse.Namespace, fixture: Fixture | None, image: RunImage, run_id: str | None
 ) -> Plan:
-    image, image_id, roots = found or ("", "", ())
-    if arguments.fixture is not None:
+    if fixture is not None:
         return plan_fixture(
-            find_fixture(arguments.fixture),
-            run_id=run_id or arguments.run_id,
-            image=image,
-            image_id=image_id,
-            runtime_roots=roots,
+            fixture,
+            run_id=run_id,
+            image=image.tag,
+            image_id=image.id,
+            runtime_roots=image.runtime_roots,
+            image_locked=image.locked,
+            image_files=image.files,
         )
     return plan_image(
         arguments.tail,
-        run_id=run_id or arguments.run_id,
-        image=image,
-        image_id=image_id,
-        runtime_roots=roots,
+        run_id=run_id,
+        image=image.tag,
+        image_id=image.id,
+        runtime_roots=image.runtime_roots,
         inputs=arguments.work,
         deadline_s=arguments.deadline,
     )

@@ -8,6 +8,7 @@ from attrs import evolve, frozen
 
 from harness.errors import InputError
 from harness.evidence.assemble import RunContext
+from harness.evidence.image_files import ImageFiles
 from harness.evidence.model import Role
 from harness.policy.check import check_policy
 from harness.spec import Fixture, RunSpec, SubjectSpec, ToolsSpec
@@ -40,7 +41,11 @@ _MAX_INPUT_BYTES = 1 << 30
 
 @frozen(kw_only=True)
 class Plan:
-    """`spec` is valid, `inputs` and `policy` exist, `image_id` is in the engine."""
+    """`spec` is valid, `inputs` and `policy` exist, `image_id` is in the engine.
+
+    image_locked  `image_id` is the one in the image's lock
+    image_files   what is in the image, None if it is not known
+    """
 
     spec: RunSpec
     name: str
@@ -53,6 +58,8 @@ class Plan:
     inputs: Path | None = None
     tools: ToolsSpec | None = None
     policy: Path | None = None
+    image_locked: bool = False
+    image_files: ImageFiles | None = None
 
     @property
     def proxy_command(self) -> tuple[str, ...]:
@@ -85,6 +92,8 @@ class Plan:
             fixture=self.name,
             image=self.image,
             image_id=self.image_id,
+            image_locked=self.image_locked,
+            image_files=self.image_files,
             runtime_roots=self.runtime_roots,
             deadline_s=float(self.subject.deadline_s),  # an int is written differently
             witnesses=self.witnesses,
@@ -99,7 +108,14 @@ class Plan:
 
 
 def plan_fixture(
-    fixture: Fixture, *, run_id: str | None, image_id: str, image: str, runtime_roots: tuple[str, ...]
+    fixture: Fixture,
+    *,
+    run_id: str | None,
+    image_id: str,
+    image: str,
+    runtime_roots: tuple[str, ...],
+    image_locked: bool = False,
+    image_files: ImageFiles | None = None,
 ) -> Plan:
     """A fixture's run. InputError for a bad run id, policy or input; nothing has been started then."""
     file = fixture.file
@@ -119,6 +135,8 @@ def plan_fixture(
         inputs=fixture.inputs,
         tools=file.tools,
         policy=fixture.policy,
+        image_locked=image_locked,
+        image_files=image_files,
     )
 
 

@@ -27,9 +27,18 @@ from harness.contracts import (
 from harness.contracts.pretty import pretty_bytes
 from harness.contracts.schema import SchemaFile, json_schema
 from harness.contracts.schema_rules import MODEL_RULES, has, when
-from harness.engine import recipe
+from harness.engine import image_lock, recipe
 from harness.errors import AssayError, FindingError
-from harness.spec import FIXTURE_SCHEMA, WITNESSES, FixtureFile, SubjectSpec, ToolsSpec
+from harness.spec import (
+    FIXTURE_SCHEMA,
+    ID_SOURCES,
+    NETWORKS,
+    WITNESSES,
+    FixtureFile,
+    ScenarioSpec,
+    SubjectSpec,
+    ToolsSpec,
+)
 
 FOLDER = Path(__file__).resolve().parents[1] / "schemas"
 
@@ -41,10 +50,13 @@ _SPEC_RULES: dict[type, tuple[dict[str, Any], ...]] = {
             "properties": {
                 "schema": {"const": FIXTURE_SCHEMA},
                 "witnesses": {"items": {"enum": list(WITNESSES)}},
+                "network": {"enum": list(NETWORKS)},
             }
         },
+        when(has("witnesses", contains={"const": "sdk"}), has("id_source", enum=list(ID_SOURCES))),
         when(has("witnesses", contains={"const": "policy"}), has("tools", type="object")),
     ),
+    ScenarioSpec: ({"properties": {"name": {"pattern": r"^[A-Za-z0-9_-]*$(?!\n)"}}},),
     SubjectSpec: ({"properties": {"command": {"minItems": 1}, "deadline_s": {"exclusiveMinimum": 0}}},),
     ToolsSpec: ({"properties": {"server": {"minItems": 1}, "workspace": {"enum": ["ro", "rw"]}}},),
     recipe.AppSpec: (
@@ -57,7 +69,13 @@ _SPEC_RULES: dict[type, tuple[dict[str, Any], ...]] = {
         },
     ),
     recipe.ImageFile: (
-        {"properties": {"base": {"enum": list(recipe.BASES)}, "runtime_roots": {"items": {"pattern": "^/"}}}},
+        {
+            "properties": {
+                "name": {"pattern": f"^(?:{recipe.NAME.pattern})" + r"$(?!\n)"},
+                "base": {"enum": list(recipe.BASES)},
+                "runtime_roots": {"items": {"pattern": "^/"}},
+            }
+        },
     ),
 }
 
@@ -86,6 +104,7 @@ _COMPARE: tuple[tuple[str, type], ...] = (
 _DECLARED: tuple[tuple[str, type], ...] = (
     (FIXTURE_SCHEMA, FixtureFile),
     ("assay.runner.image.v1", recipe.ImageFile),
+    ("assay.runner.image_lock.v1", image_lock.ImageLock),
     ("assay.runner.base_image.v1", recipe.BaseSpec),
     ("assay.runner.deb_lock.v1", recipe.DebLock),
     (policy_file.SCHEMA, policy_file.PolicyFile),

@@ -110,11 +110,14 @@ class NetworkSealV1:
 class RunSpecDocV1:
     """companion/runspec.json: what replay needs to do the run again.
 
-    env           names and values that the runner set for the subject
-    tools_server  argv of the MCP server; null: the run had no tools container
-    network       "none", or "loopback": the agent was declared to talk to itself
-    plumbing      per role, the commands that belong to the run itself, as argv
-    inputs        file below /workspace -> sha256 of its bytes before the run
+    env                 names and values that the runner set for the subject
+    image_locked        image_id is the one that the image's lock names
+    image_files_sha256  digest of the image's file list, by which reads of the image were told; null:
+                        not known
+    tools_server        argv of the MCP server; null: the run had no tools container
+    network             "none", or "loopback": the agent was declared to talk to itself
+    plumbing            per role, the commands that belong to the run itself, as argv
+    inputs              file below /workspace -> sha256 of its bytes before the run
     """
 
     schema: str = constant(RUNSPEC_V1)
@@ -125,6 +128,8 @@ class RunSpecDocV1:
     fixture: str
     image: str
     image_id: str
+    image_locked: bool = required(False)
+    image_files_sha256: Digest | None = nullable()
     runtime_roots: tuple[str, ...]
     deadline_s: float
     witnesses: tuple[str, ...]

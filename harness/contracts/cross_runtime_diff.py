@@ -33,7 +33,7 @@ CrossRuntimeNonClaims = Annotated[
 # The codes are the contract; the sentences after them are ours.
 NOTES = (
     "cross_runtime_diff_binding_ids_out_of_scope: each runtime makes its own call ids: they are not compared",
-    "cross_runtime_diff_sdk_metadata_side_band: SDK names and versions say where it is from only",
+    "cross_runtime_diff_sdk_metadata_side_band: SDK names and versions are provenance, no capability",
     "cross_runtime_diff_work_dir_prefix_canonicalized: each side's declared work folder stands as <work>/",
 )
 FAILED_NOTE = "cross_runtime_diff_failed"  # ours: a note of this code gives one reason

@@ -21,11 +21,13 @@ class RunSummary:
 
 @frozen(kw_only=True)
 class GateResultSummary:
-    """`divergences`: one line for each member whose bytes differ between runs."""
+    """`divergences`: one line for each member whose bytes differ between runs; `image_locked`: the
+    image was the one of its lock."""
 
     gate: str
     fixture: str
     image_id: Digest
+    image_locked: bool
     passed: bool
     runs: tuple[RunSummary, ...]
     divergences: tuple[str, ...]

@@ -106,6 +106,7 @@ def ensure_engine(state: State) -> docker.DockerClient:
             if not (_find(paths, "dockerd") and _answers(paths)):
                 _start(state, paths)
         client = docker.DockerClient(base_url=paths.url, version="auto")
+    client.api.trust_env = False  # a local socket has no proxy, and asking the environment takes time
     try:
         _refuse_unfit(client)
     except BaseException:

@@ -53,12 +53,20 @@ def fetch(deb: Deb, store: Path) -> Path:
         part = path.with_suffix(".part")
         try:
             _download(deb, part)
-            check_sha256(part, deb.sha256, "PackageDigestMismatch")
+            check_sha256(part, deb.sha256, "PackageDigestMismatch", source=deb.path)
             part.rename(path)
         finally:
             part.unlink(missing_ok=True)
     check_sha256(path, deb.sha256, "PackageDigestMismatch")
     return path
+
+
+def check_kept(base: Base, store: Path) -> None:
+    """Raise VerificationError for a package in `store` that is not what its name says."""
+    for deb in base.lock.deb:
+        path = store / "sha256" / deb.sha256
+        if path.exists():
+            check_sha256(path, deb.sha256, "PackageDigestMismatch")
 
 
 def _download(deb: Deb, target: Path) -> None:
@@ -124,6 +132,8 @@ def _ask(*command: str) -> subprocess.CompletedProcess[str]:
 
 def _unpack(deb: Path) -> Tree:
     """Regular files and symbolic links of a package, under their place in a merged /usr."""
+    if shutil.which("dpkg-deb") is None:
+        raise EnvironmentUnfitError("dpkg-deb is not installed", hint="install dpkg")
     tree: dict[str, Entry] = {}
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as program:
         assert program.stdout is not None

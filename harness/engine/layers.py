@@ -8,6 +8,7 @@ A layer is an uncompressed GNU tar: entries in byte order of their names, owner 
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import IO
 
 from attrs import frozen
 
+from harness.engine import file_list
+from harness.engine.file_list import Listed
 from harness.errors import VerificationError
 
 SOURCE_DATE_EPOCH = 1735689600
@@ -36,11 +39,17 @@ Tree = Mapping[str, Entry]  # paths are relative to the image's root, without a 
 
 @frozen
 class Layer:
-    """A finished layer: `digest` is its diff ID ("sha256:…"), `size` its tar's bytes."""
+    """A finished layer: `digest` is its diff ID ("sha256:…"), `size` its tar's bytes, `files` the
+    digest of its file list, which lies beside it."""
 
     path: Path
     digest: str
     size: int
+    files: str
+
+    @property
+    def list_path(self) -> Path:
+        return self.path.with_suffix(".files")
 
 
 @frozen
@@ -66,7 +75,7 @@ class _HashedFile:
 
 
 def write_layer(tree: Tree, path: Path) -> Layer:
-    """Write `tree` as a layer; parent folders are added where the tree leaves them out."""
+    """Write `tree` as a layer, its file list beside it; parent folders are added where they are left out."""
     entries = dict(tree)
     for name in tree:
         for parent in list(Path(name).parents)[:-1]:
@@ -74,9 +83,21 @@ def write_layer(tree: Tree, path: Path) -> Layer:
     with path.open("wb") as raw:
         out = _HashedFile(raw)
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT) as tar:  # type: ignore[call-overload]
-            for name in sorted(entries, key=str.encode):
+            for name in sorted(entries, key=os.fsencode):
                 _add(tar, name, entries[name])
-    return Layer(path, f"sha256:{out.hash.hexdigest()}", out.size)
+    listed = file_list.to_bytes(_listed(name, entries[name]) for name in sorted(entries, key=os.fsencode))
+    files = f"sha256:{hashlib.sha256(listed).hexdigest()}"
+    layer = Layer(path, f"sha256:{out.hash.hexdigest()}", out.size, files)
+    layer.list_path.write_bytes(listed)
+    return layer
+
+
+def _listed(name: str, entry: Entry) -> Listed:
+    if entry.source is not None:
+        return file_list.file_at(name, entry.source, executable=entry.executable)
+    if entry.target is not None:
+        return Listed(name, file_list.LINK, len(os.fsencode(entry.target)), entry.target)
+    return Listed(name, file_list.FOLDER, 0, "")
 
 
 def _add(tar: tarfile.TarFile, name: str, entry: Entry) -> None:
@@ -139,14 +160,24 @@ def write_archive(path: Path, tag: str, config: bytes, layers: Sequence[Layer]) 
             _add(tar, member, Entry(source=layer.path))
 
 
-def check_sha256(path: Path, expected: str, code: str) -> None:
-    """Raise VerificationError `code`, naming `path`, unless its bytes have this sha256 (hex)."""
+def check_layer(layer: Layer) -> None:
+    """Raise VerificationError, naming the file, if the layer or its file list is not what it was."""
+    check_sha256(layer.path, layer.digest.removeprefix("sha256:"), "LayerDigestMismatch")
+    check_sha256(layer.list_path, layer.files.removeprefix("sha256:"), "FileListDigestMismatch")
+
+
+def check_sha256(path: Path, expected: str, code: str, *, source: str = "") -> None:
+    """Raise VerificationError `code` unless the bytes of `path` have this sha256 (hex).
+
+    It names `path`, or `source`: where a file that is not kept came from.
+    """
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
+        hint = "delete this file and try again; if it happens again, do not trust its source"
         raise VerificationError(
             code,
             f"sha256 is {found}, expected {expected}",
-            place=str(path),
-            hint="delete this file and try again; if it happens again, do not trust its source",
+            place=source or str(path),
+            hint="do not trust its source, or correct the lock" if source else hint,
         )

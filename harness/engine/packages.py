@@ -4,6 +4,9 @@ npm and pip run with an allow-list of the environment and an empty home, but wit
 configuration of registries, proxies and certificates. No address stands in a lock file.
 """
 
+import base64
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.engine.layers import Entry, Tree
-from harness.errors import EnvironmentUnfitError, VerificationError
+from harness.errors import EnvironmentUnfitError, InputError, VerificationError
 
 INSTALL_TIMEOUT_S = 900
 
@@ -24,10 +27,13 @@ PASSED = (
     "PIP_TRUSTED_HOST", "PIP_CONFIG_FILE", "NPM_CONFIG_REGISTRY", "NPM_CONFIG_USERCONFIG", "NPM_TOKEN",
 )  # fmt: skip
 
-# No program reads these while it runs: source maps, type declarations, sources in TypeScript, prose.
+# No program reads these while it runs: source maps, type declarations, sources in TypeScript, prose, and
+# the test suites that some wheels bring.
 NPM_DROPPED = (".package-lock.json", "*.map", "*.ts", "*.mts", "*.cts", "*.md", "*.markdown", "*.tsbuildinfo")
 PIP_DROPPED = (
     "bin/*",
+    "tests/*",
+    "*/tests/*",
     "*.pyc",
     "*.pyi",
     "*.dist-info/RECORD",
@@ -59,12 +65,48 @@ def npm_tree(lock: Path, scratch: Path, store: Path) -> Tree:
 
     Raises VerificationError if a package is not what the lock says, EnvironmentUnfitError if npm fails.
     """
+    check_kept(lock, store)
     shutil.copyfile(lock, scratch / "package-lock.json")
     shutil.copyfile(lock.with_name("package.json"), scratch / "package.json")
     command = ["npm", "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--no-bin-links",
                "--loglevel=error", "--prefer-offline", f"--cache={store.resolve() / 'npm'}"]  # fmt: skip
-    _install(command, scratch, lock, mismatch="EINTEGRITY")
+    run_installer(command, scratch, lock, mismatch="EINTEGRITY")
     return _tree(scratch / "node_modules", NPM_DROPPED)
+
+
+def check_kept(lock: Path, store: Path) -> None:
+    """Raise VerificationError for a package of `lock` whose file in npm's cache was changed.
+
+    npm itself would fetch it again in silence. A file of that cache is named by its digest (cacache,
+    content-v2).
+    """
+    for kind, name in _digests(lock):
+        path = store / "npm" / "_cacache" / "content-v2" / kind / name[:2] / name[2:4] / name[4:]
+        if not path.is_file():
+            continue
+        with path.open("rb") as data:
+            found = hashlib.file_digest(data, kind).hexdigest()
+        if found != name:
+            raise VerificationError(
+                "PackageDigestMismatch",
+                f"{kind} is {found}, expected {name}",
+                place=str(path),
+                hint="delete this file and try again; if it happens again, do not trust its source",
+            )
+
+
+def _digests(lock: Path) -> list[tuple[str, str]]:
+    """Kind and hex digits of every digest in a package-lock.json (W3C, Subresource Integrity)."""
+    found = []
+    try:
+        for package in json.loads(lock.read_bytes())["packages"].values():
+            for digest in package.get("integrity", "").split():
+                kind, _, text = digest.partition("-")
+                if kind in ("sha512", "sha384", "sha256", "sha1"):
+                    found.append((kind, base64.b64decode(text.partition("?")[0]).hex()))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise InputError("not a lock file of npm 7 or later", place=str(lock), hint="make it anew") from None
+    return found
 
 
 def pip_tree(lock: Path, scratch: Path, store: Path) -> Tree:
@@ -73,7 +115,7 @@ def pip_tree(lock: Path, scratch: Path, store: Path) -> Tree:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile",
                "--require-hashes", "--disable-pip-version-check", f"--cache-dir={cache}", *WHEELS_FOR,
                f"--target={site}", f"--requirement={lock.resolve()}"]  # fmt: skip
-    _install(command, scratch, lock, mismatch="DO NOT MATCH THE HASHES")
+    run_installer(command, scratch, lock, mismatch="DO NOT MATCH THE HASHES")
     return _tree(site, PIP_DROPPED)
 
 
@@ -92,7 +134,7 @@ def tool_environment(outer: Mapping[str, str], scratch: Path) -> dict[str, str]:
     return passed | {"HOME": str(scratch), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
-def _install(command: list[str], scratch: Path, lock: Path, *, mismatch: str) -> None:
+def run_installer(command: list[str], scratch: Path, lock: Path, *, mismatch: str) -> None:
     """Run an installer; `mismatch` is what it says when a package has another hash."""
     place = str(lock)
     try:

@@ -3,6 +3,7 @@
 Unknown keys and wrong types are refused with their place, before anything is fetched.
 """
 
+import re
 import tomllib
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -16,6 +17,9 @@ T = TypeVar("T")
 
 IMAGES = Path(__file__).resolve().parents[2] / "images"
 BASES = ("python", "node")
+# What an engine takes as a part of a repository's name (OCI distribution spec), and no more.
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+NAME_RULE = "a-z, 0-9 and single '-' between them"
 
 
 @frozen
@@ -47,6 +51,13 @@ class Recipe:
     folder: Path
     file: ImageFile
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The files of the folder that go into the image, or pin what does; relative to it."""
+        app = self.file.app
+        beside = str(Path(app.npm).with_name("package.json")) if app.npm else None
+        return tuple(dict.fromkeys(filter(None, (*app.files, app.npm, beside, app.pip))))
+
 
 @frozen
 class Deb:
@@ -61,7 +72,7 @@ class Deb:
 
 @frozen
 class DebLock:
-    """images/base.lock.toml, written by images/lock.py."""
+    """images/base.lock.toml, written by harness.engine.pins."""
 
     suite: str
     deb: tuple[Deb, ...]
@@ -99,14 +110,14 @@ def load_recipe(folder: Path) -> Recipe:
     """Read and check `folder`/image.toml; InputError names the place and the remedy."""
     path = folder / "image.toml"
     file = _structure(ImageFile, _read(path), path)
-    named = [*file.app.files, *filter(None, (file.app.npm, file.app.pip))]
-    if file.app.npm:
-        named.append(str(Path(file.app.npm).with_name("package.json")))
+    recipe = Recipe(folder, file)
+    named = recipe.named
     unsafe = [name for name in named if name.startswith("/") or ".." in PurePosixPath(name).parts]
     missing = [name for name in named if name not in unsafe and not (folder / name).is_file()]
     relative = [root for root in file.runtime_roots if not root.startswith("/")]
     for wrong, what, hint in (
         (file.name != folder.name, f"name {file.name!r} is not the folder's name", "make them equal"),
+        (not NAME.fullmatch(file.name), f"name {file.name!r} cannot be an image's", f"use {NAME_RULE}"),
         (file.base not in BASES, f"base {file.base!r} is not known", f"known: {', '.join(BASES)}"),
         (bool(unsafe), f"{unsafe} lead out of the fixture's folder", "name files below it"),
         (bool(missing), f"{missing} are not in the fixture's folder", "add them, or correct [app]"),
@@ -114,7 +125,7 @@ def load_recipe(folder: Path) -> Recipe:
     ):
         if wrong:
             raise InputError(what, place=str(path), hint=hint)
-    return Recipe(folder, file)
+    return recipe
 
 
 def load_base(images: Path = IMAGES) -> Base:
@@ -125,9 +136,17 @@ def load_base(images: Path = IMAGES) -> Base:
     lock = _structure(DebLock, declared[1], lock_path)
     if spec.suite != lock.suite or sorted(spec.packages) != sorted(deb.name for deb in lock.deb):
         raise InputError(
-            "locks other packages than base.toml asks for", place=str(lock_path), hint="run images/lock.py"
+            "locks other packages than base.toml asks for",
+            place=str(lock_path),
+            hint="run `assay-runner image lock --all --packages`",
         )
     return Base(spec, lock, declared)
+
+
+def load_base_spec(images: Path = IMAGES) -> BaseSpec:
+    """images/base.toml alone, whatever its lock says."""
+    path = images / "base.toml"
+    return _structure(BaseSpec, _read(path), path)
 
 
 def _read(path: Path) -> bytes:

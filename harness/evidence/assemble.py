@@ -27,6 +27,7 @@ from harness.evidence.attribute import attribute, read_calls
 from harness.evidence.classify import Classified, Command, Context, EventClass, classify
 from harness.evidence.correlate import correlate, surface
 from harness.evidence.health import derive_health
+from harness.evidence.image_files import ImageFiles
 from harness.evidence.kernel_v0 import kernel_events_v0
 from harness.evidence.kernel_v1 import kernel_events_v1
 from harness.evidence.layers import PolicyLayer, SdkLayer, policy_layer, sdk_layer
@@ -41,6 +42,8 @@ class RunContext:
     """What was declared before the run; `spec.env` is what the runner set for the subject.
 
     image_id       content identity of the image (sha256:...)
+    image_locked   it is the one that the image's lock names
+    image_files    what is in the image, None if it is not known
     plumbing       per role, argv of every program that belongs to the run itself
     network        "none", or "loopback" if the agent may talk to itself
     workspace      how the tools see /workspace: "ro", "rw", or "none" without tools
@@ -61,6 +64,8 @@ class RunContext:
     workspace: str = "none"
     inputs: Mapping[str, str] = Factory(dict)
     control_prefix: str = "/run/assay"
+    image_locked: bool = False
+    image_files: ImageFiles | None = None
 
     @property
     def run_id(self) -> str:
@@ -68,7 +73,8 @@ class RunContext:
 
     @property
     def classification(self) -> Context:
-        return Context(self.runtime_roots, self.plumbing, self.control_prefix)
+        known = self.image_files.paths if self.image_files else None
+        return Context(self.runtime_roots, self.plumbing, self.control_prefix, known)
 
 
 @frozen(kw_only=True)
@@ -256,6 +262,8 @@ def _runspec(context: RunContext) -> RunSpecDocV1:
         fixture=context.fixture,
         image=context.image,
         image_id=context.image_id,
+        image_locked=context.image_locked,
+        image_files_sha256=context.image_files.sha256 if context.image_files else None,
         runtime_roots=context.runtime_roots,
         deadline_s=context.deadline_s,
         witnesses=context.witnesses,

@@ -10,7 +10,8 @@ Precedence, first match wins:
   unaddressed        sends that name nobody, and making sockets of the usual families
   directory_change   chdir, fchdir
   declared_plumbing  what the run itself needs: see `_is_plumbing`
-  image_runtime      a look (no write intent, successful or not) at a file inside a runtime root
+  image_runtime      a look (no write intent) inside a runtime root: one that failed, or one at what
+                     stands in the image's file list, if that is known
   loader .. dev      opens that the v0 taxonomy leaves out (contracts §4.6)
   evidence           everything else
 """
@@ -95,11 +96,13 @@ class Context:
     runtime_roots      folders of the immutable image
     plumbing_commands  per role, argv of entry point, bridge, proxy and MCP server
     control_prefix     folder of the run's own sockets and of the policy
+    image_files        every path of the image, as the kernel names it; None: not known
     """
 
     runtime_roots: tuple[str, ...] = ()
     plumbing_commands: Mapping[Role, tuple[Command, ...]] = Factory(dict)
     control_prefix: str = "/run/assay"
+    image_files: frozenset[bytes] | None = None
 
 
 @frozen
@@ -163,9 +166,17 @@ def class_of(operation: Operation, context: Context) -> EventClass:
         return EventClass.DECLARED_PLUMBING
     if kind is Kind.OPEN and operation.path is not None:
         if not operation.write and within(operation.path, *context.runtime_roots):
-            return EventClass.IMAGE_RUNTIME
+            return EventClass.IMAGE_RUNTIME if _may_be_image(operation, context) else EventClass.EVIDENCE
         return v0_telemetry(operation.path) or EventClass.EVIDENCE
     return EventClass.EVIDENCE
+
+
+def _may_be_image(operation: Operation, context: Context) -> bool:
+    """Is what was looked at in a runtime root a part of the image? A file that has no name any more is
+    not: nothing can be removed from an image."""
+    if context.image_files is None or not operation.done:
+        return True
+    return operation.path in context.image_files and "unlinked" not in operation.flags
 
 
 def v0_telemetry(path: bytes) -> EventClass | None:

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from harness.bench import Bench
 from harness.contracts.canonical import to_bytes
-from harness.engine.images import ensure_image
+from harness.engine.locked_images import RunImage, image_for_run
 from harness.errors import AssayError, InputError
 from harness.gates.acceptance import failures
 from harness.gates.catalog import gate_name
@@ -42,6 +42,7 @@ class GateResult:
     gate: str
     fixture: str
     image_id: str
+    image_locked: bool
     runs: tuple[RunResult, ...]
     divergences: tuple[str, ...]
 
@@ -51,38 +52,50 @@ class GateResult:
 
 
 def run_gates(
-    bench: Bench, fixtures: Iterable[Fixture], *, runs: int, out: Path, say: Say
+    bench: Bench,
+    fixtures: Iterable[Fixture],
+    *,
+    runs: int,
+    out: Path,
+    say: Say,
+    image_unlocked: bool = False,
 ) -> list[GateResult]:
     """Run each gate `runs` times into out/<gate>/run-<n>/ and write out/summary.json.
 
-    `say` gets the result lines of contracts §7.2. A gate that cannot be run is a failed gate.
+    `say` gets the result lines of contracts §7.2. EvidenceError, and nothing is run, for an image that
+    is not the one of its lock, unless `image_unlocked`.
     """
     if runs < 1:
         raise InputError("a gate needs at least one run", place="--runs", hint="give 3")
+    gates = [(fixture, gate_name(fixture)) for fixture in fixtures]
+    folders = [fixture.folder.parent / fixture.file.image for fixture, _ in gates]
+    images = {
+        folder: image_for_run(
+            bench.client, folder, state=bench.state, progress=bench.progress, unlocked=image_unlocked
+        )
+        for folder in dict.fromkeys(folders)
+    }
     results = []
-    for fixture in fixtures:
-        result = _run_gate(bench, fixture, runs, out / gate_name(fixture), say)
+    for (fixture, name), folder in zip(gates, folders, strict=True):
+        result = _run_gate(bench, fixture, images[folder], runs, out / name, say)
         results.append(result)
         _write_summary(out / "summary.json", results)
     return results
 
 
-def _run_gate(bench: Bench, fixture: Fixture, runs: int, folder: Path, say: Say) -> GateResult:
+def _run_gate(
+    bench: Bench, fixture: Fixture, image: RunImage, runs: int, folder: Path, say: Say
+) -> GateResult:
     gate = fixture.file.gate
     assert gate is not None, "catalog gives only fixtures with a gate"
-    image = ensure_image(
-        bench.client,
-        fixture.file.image,
-        state=bench.state.root,
-        fixtures=fixture.folder.parent,
-        progress=bench.progress,
-    )
     plan = plan_fixture(
         fixture,
         run_id=gate.run_id,
         image=image.tag,
         image_id=image.id,
         runtime_roots=image.runtime_roots,
+        image_locked=image.locked,
+        image_files=image.files,
     )
     if folder.exists():
         shutil.rmtree(folder)
@@ -107,7 +120,7 @@ def _run_gate(bench: Bench, fixture: Fixture, runs: int, folder: Path, say: Say)
     different = divergences([run.archive for run in results]) if runs > 1 else []
     if runs > 1:
         _say_result(say, f"{gate.label} {_WORDS.get(runs, str(runs))}-run determinism", different)
-    return GateResult(gate.name, fixture.name, image.id, tuple(results), tuple(different))
+    return GateResult(gate.name, fixture.name, image.id, image.locked, tuple(results), tuple(different))
 
 
 def _verdict(measured: Measured) -> tuple[str, ...]:
@@ -146,6 +159,7 @@ def _write_summary(path: Path, results: list[GateResult]) -> None:
                 "gate": result.gate,
                 "fixture": result.fixture,
                 "image_id": result.image_id,
+                "image_locked": result.image_locked,
                 "passed": result.passed,
                 "runs": [
                     {

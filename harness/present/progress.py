@@ -2,8 +2,11 @@
 
 import os
 import sys
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Progress:
@@ -11,7 +14,13 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._console = Console(stderr=True, highlight=False, no_color="NO_COLOR" in os.environ or None)
+
+    @cached_property
+    def _console(self) -> "Console":
+        # Most of the start-up time of a command that shows no progress would be this import.
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, no_color="NO_COLOR" in os.environ or None)
 
     def step(self, text: str) -> None:
         """One line of progress, with no markup read into it."""

@@ -5,44 +5,40 @@ import json
 import os
 import sys
 import traceback
-from typing import Any
 
-from claude_agent_sdk import ClaudeAgentOptions, HookMatcher, ResultMessage, query
-from model_server import HOST, PORT, ModelServer
+from claude_agent_sdk import (
+    AssistantMessage,
+    ClaudeAgentOptions,
+    Message,
+    ResultMessage,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserMessage,
+    query,
+)
+from model_server import HOST, PORT, TOOL, ModelServer
 from script import Script, read_task
 from sdk_events import SdkEvents, recorder
 
 
-class Hooks:
-    """The SDK's own hooks, told on."""
-
-    def __init__(self, events: SdkEvents, script: Script) -> None:
-        self.events = events
-        self.script = script
-
-    async def started(self, call: Any, _id: str | None, _context: Any) -> Any:
-        # The CLI itself sends this id to the MCP server, as _meta["claudecode/toolUseId"].
-        call_id = self.script.checked(call["tool_use_id"], call["tool_input"]["path"])
-        self.events.tool_started(call_id, tool(call))
-        return {}
-
-    async def ended(self, call: Any, _id: str | None, _context: Any) -> Any:
-        self.events.tool_ended(call["tool_use_id"])
-        return {}
-
-    @property
-    def matchers(self) -> Any:
-        ended = [HookMatcher(hooks=[self.ended])]
-        return {
-            "PreToolUse": [HookMatcher(hooks=[self.started])],
-            "PostToolUse": ended,
-            "PostToolUseFailure": ended,
-        }
+SESSION = "00000000-0000-4000-8000-000000000001"  # else one is made up, and names files
+SERVER = "files"
 
 
-def tool(call: Any) -> str:
-    """The tool's own name: the CLI puts that of the server before it."""
-    return str(call["tool_name"]).removeprefix("mcp__files__")
+def tell(message: Message, events: SdkEvents, script: Script) -> None:
+    """The SDK's messages about tools, told on; its hooks are switched off together with what the CLI looks for."""
+    if isinstance(message, AssistantMessage):
+        for use in message.content:
+            if isinstance(use, ToolUseBlock):
+                # The CLI itself sends this id to the MCP server, as _meta["claudecode/toolUseId"].
+                call_id = script.checked(use.id, use.input["path"])
+                events.tool_started(call_id, use.name.removeprefix(f"mcp__{SERVER}__"))
+    elif isinstance(message, UserMessage):
+        for result in message.content:
+            if isinstance(result, ToolResultBlock):
+                events.tool_ended(result.tool_use_id)
+    elif isinstance(message, ResultMessage):
+        print(message.result)
 
 
 async def work(events: SdkEvents) -> None:
@@ -50,21 +46,20 @@ async def work(events: SdkEvents) -> None:
     script = Script(task, os.environ["ASSAY_RUNNER_CALL_IDS"])
     command, *arguments = json.loads(os.environ["ASSAY_RUNNER_MCP_COMMAND"])
     options = ClaudeAgentOptions(
-        mcp_servers={"files": {"type": "stdio", "command": command, "args": arguments}},
+        mcp_servers={SERVER: {"type": "stdio", "command": command, "args": arguments}},
         strict_mcp_config=True,
         setting_sources=[],
         tools=[],  # none of the CLI's own
-        allowed_tools=["mcp__files__read_file"],
-        hooks=Hooks(events, script).matchers,
+        allowed_tools=[TOOL],
+        session_id=SESSION,
         max_turns=8,
         model="claude-local",
         env={"ANTHROPIC_BASE_URL": f"http://{HOST}:{PORT}", "ANTHROPIC_API_KEY": "offline"},
-        extra_args={"no-session-persistence": None},
+        extra_args={"bare": None, "no-session-persistence": None},
     )
     async with ModelServer(script) as server:
         async for message in query(prompt=task, options=options):
-            if isinstance(message, ResultMessage):
-                print(message.result)
+            tell(message, events, script)
     if server.refused:
         raise RuntimeError(f"the CLI asked for more than the model: {server.refused}")
 

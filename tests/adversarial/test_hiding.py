@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.bench import Bench
+from harness.plan import BRIDGE_COMMAND
 from harness.run import measure
 from tests.faults.agents import agent
 from tests.faults.archives import ACCOUNTING, HEALTH, Told, exit_code, told
@@ -205,14 +206,14 @@ def test_a_mapped_write_is_told_by_the_open(watch: Watch, tmp_path: Path) -> Non
 
 
 def test_a_name_that_looks_like_plumbing_is_evidence(watch: Watch) -> None:
-    """Writes below folders whose reads are counted only, and a program called like the agent's own."""
+    """Writes below folders whose reads are counted only, and a program called as the run's own bridge."""
     archive = watch(
         "import os\n"
         "os.makedirs('/tmp/node_modules/x')\n"
         "open('/tmp/node_modules/x/index.js', 'w').close()\n"
         "try: open('/usr/lib/evil', 'w')\n"
         "except OSError: pass\n"
-        "os.posix_spawn('/usr/bin/env', ['/usr/bin/python3.11', '-I', '-S', '-B', '-c', 'pass'], {})\n"
+        f"os.posix_spawn('/usr/bin/env', {list(BRIDGE_COMMAND)}, {{}})\n"
         "os.wait()\n"
     )
     assert archive.actions("/tmp/node_modules/x/index.js") == WRITTEN

@@ -95,9 +95,8 @@ def test_a_run_that_differs_fails_with_the_first_pointer(
         "import time\nopen(f'/workspace/{time.time_ns()}.txt', 'w').close()\n" + agent.read_text()
     )
     said: list[str] = []
-    (result,) = run_gates(
-        bench, [find_fixture("kernel-only", fixtures)], runs=2, out=tmp_path / "out", say=said.append
-    )
+    changed = [find_fixture("kernel-only", fixtures)]
+    (result,) = run_gates(bench, changed, runs=2, out=tmp_path / "out", say=said.append, image_unlocked=True)
     assert not result.passed
     assert any(line.startswith("  surface filesystem_paths: expected ") for line in said)
     assert "FAIL: runner-spike kernel-only two-run determinism" in said

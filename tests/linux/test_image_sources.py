@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.engine import debian
+from harness.engine import debian, packages
 from harness.engine.bytecode import with_bytecode
 from harness.engine.debian import MIRROR_VARIABLE, base_tree, fetch
 from harness.engine.layers import Entry, write_layer
 from harness.engine.packages import npm_tree, pip_tree, tool_environment
+from harness.engine.pins import pin_debian, pin_npm, pin_pip
 from harness.engine.recipe import Deb, load_base
-from harness.errors import AssayError, EnvironmentUnfitError, VerificationError
+from harness.errors import AssayError, EnvironmentUnfitError, InputError, VerificationError
 from harness.host.state import State
 
 pytestmark = pytest.mark.linux
@@ -114,15 +115,59 @@ def test_bytecode_is_the_same_again_and_names_no_build_folder(state: State, tmp_
     assert str(tmp_path).encode() not in made[0].path.read_bytes()
 
 
+@pytest.fixture
+def apt(mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder like images/, and an apt that knows the suite "tiny" of the mirror and nothing else."""
+    deb = tiny(mirror)
+    index = mirror / "dists/tiny/main/binary-amd64/Packages"
+    index.parent.mkdir(parents=True)
+    index.write_text(
+        f"Package: tiny\nVersion: 1\nArchitecture: all\nFilename: {deb.path}\nSize: {deb.size}\n"
+        f"SHA256: {deb.sha256}\nDescription: x\n"
+    )
+    (mirror / "dists/tiny/Release").write_text("Suite: tiny\nCodename: tiny\nComponents: main\n")
+    (tmp_path / "sources.list").write_text(f"deb [trusted=yes] file:{mirror} tiny main\n")
+    for name in ("state/lists/partial", "cache/archives/partial", "images"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "apt.conf").write_text(
+        f'Dir::Etc::sourcelist "{tmp_path}/sources.list"; Dir::Etc::sourceparts "-";\n'
+        f'Dir::State "{tmp_path}/state"; Dir::Cache "{tmp_path}/cache"; APT::Sandbox::User "root";\n'
+        f'Dir::State::status "/dev/null"; APT::Architecture "amd64";\n'
+    )
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    subprocess.run(["apt-get", "-qq", "update"], check=True, capture_output=True)
+    images = tmp_path / "images"
+    (images / "base.toml").write_text(
+        'schema = "assay.runner.base_image.v1"\nsuite = "tiny"\npackages = ["tiny"]\n'
+    )
+    return images
+
+
+def test_debian_packages_are_locked_from_apts_lists(mirror: Path, apt: Path) -> None:
+    pin_debian(apt)
+    assert load_base(apt).lock.deb == (tiny(mirror),)
+
+
+def test_a_package_that_apt_does_not_know_leaves_the_lock_as_it_was(apt: Path) -> None:
+    pin_debian(apt)
+    before = (apt / "base.lock.toml").read_bytes()
+    (apt / "base.toml").write_text((apt / "base.toml").read_text().replace('["tiny"]', '["tiny", "other"]'))
+    with pytest.raises(EnvironmentUnfitError, match="no other in tiny/main"):
+        pin_debian(apt)
+    assert (apt / "base.lock.toml").read_bytes() == before
+    with pytest.raises(InputError, match="locks other packages"):
+        load_base(apt)
+
+
 # npm and pip
 
 
-def npm_lock(folder: Path, *, integrity: str | None = None) -> Path:
+def npm_lock(folder: Path, *, integrity: str | None = None, manifest: dict[str, str] | None = None) -> Path:
     source = folder / "package"
     source.mkdir(parents=True)
-    (source / "package.json").write_text(
-        '{"name":"tiny","version":"1.0.0","scripts":{"install":"touch /dev/shm/ran"}}'
-    )
+    scripts = {"install": "touch /dev/shm/ran"}
+    described = {"name": "tiny", "version": "1.0.0", "scripts": scripts, **(manifest or {})}
+    (source / "package.json").write_text(json.dumps(described))
     for name in ("index.js", "README.md", "index.d.ts", "index.js.map"):
         (source / name).write_text("//\n")
     tarball = folder / "tiny.tgz"
@@ -159,6 +204,47 @@ def test_an_npm_package_with_another_hash_is_caught(tmp_path: Path) -> None:
     with pytest.raises(VerificationError, match="PackageDigestMismatch") as caught:
         npm_tree(lock, tmp_path / "scratch", tmp_path)
     assert caught.value.place == str(lock)
+
+
+def test_npm_packages_are_locked_by_hash_and_run_nothing(tmp_path: Path) -> None:
+    lock = npm_lock(tmp_path)
+    wanted = json.loads(lock.read_bytes())["packages"]["node_modules/tiny"]["integrity"]
+    lock.unlink()
+    pin_npm(lock)
+    document = json.loads(lock.read_bytes())
+    assert document["packages"]["node_modules/tiny"]["integrity"] == wanted
+    assert not Path("/dev/shm/ran").exists()
+
+
+def test_an_npm_lock_with_an_address_in_it_is_not_written(tmp_path: Path) -> None:
+    lock = npm_lock(tmp_path, manifest={"license": "see http://nowhere/license"})
+    before = lock.read_bytes()
+    with pytest.raises(InputError, match="by its address") as caught:
+        pin_npm(lock)
+    assert caught.value.place == str(tmp_path / "package.json")
+    assert lock.read_bytes() == before
+
+
+def test_a_changed_file_in_npms_cache_is_caught_and_named(tmp_path: Path) -> None:
+    lock = npm_lock(tmp_path / "lock")
+    digest = hashlib.sha512((tmp_path / "lock/tiny.tgz").read_bytes()).hexdigest()
+    kept = tmp_path / "npm/_cacache/content-v2/sha512" / digest[:2] / digest[2:4] / digest[4:]
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes((tmp_path / "lock/tiny.tgz").read_bytes())
+    packages.check_kept(lock, tmp_path)
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(VerificationError, match="PackageDigestMismatch") as caught:
+        npm_tree(lock, tmp_path / "scratch", tmp_path)
+    assert caught.value.place == str(kept)
+
+
+def test_what_is_no_npm_lock_is_refused(tmp_path: Path) -> None:
+    lock = tmp_path / "package-lock.json"
+    for text in ("", "[]", '{"packages":[]}', '{"packages":{"a":{"integrity":"sha512-x"}}}'):
+        lock.write_text(text)
+        with pytest.raises(InputError, match="not a lock file"):
+            packages.check_kept(lock, tmp_path)
 
 
 def pip_lock(folder: Path, *, digest: str | None = None) -> Path:
@@ -205,6 +291,25 @@ def test_a_wheel_that_cannot_be_trusted_or_had_is_caught(
     with pytest.raises(error) as caught:
         pip_tree(path, tmp_path / "scratch", tmp_path)
     assert caught.value.place == str(path)
+
+
+def test_wheels_are_locked_by_hash(tmp_path: Path) -> None:
+    lock = pip_lock(tmp_path / "lock")
+    lock.with_suffix(".in").write_text(f"--no-index\n--find-links {lock.parent}\ntiny>=1\n")
+    (wanted,) = [line for line in lock.read_text().splitlines() if line.startswith("tiny==")]
+    pin_pip(lock)
+    assert lock.read_text().splitlines()[1:] == [wanted]
+
+
+def test_nothing_is_locked_for_a_missing_file_or_package(tmp_path: Path) -> None:
+    lock = pip_lock(tmp_path / "lock")
+    before = lock.read_bytes()
+    with pytest.raises(InputError, match="nothing to lock"):
+        pin_pip(lock)
+    lock.with_suffix(".in").write_text(f"--no-index\n--find-links {lock.parent}\nhuge\n")
+    with pytest.raises(EnvironmentUnfitError, match="installer failed"):
+        pin_pip(lock)
+    assert lock.read_bytes() == before
 
 
 def test_installers_see_the_registries_of_the_machine_and_nothing_else(tmp_path: Path) -> None:

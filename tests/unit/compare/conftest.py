@@ -21,6 +21,7 @@ from harness.contracts.surface import CapabilitySurface
 DIFFS = Path(__file__).parents[2] / "golden" / "diff"
 S5 = DIFFS / "s5.tar.gz"
 HIDDEN = DIFFS / "hidden-write.tar.gz"
+GEMINI = DIFFS / "gemini.tar.gz"
 
 HEALTH = ObservationHealth(
     run_id="run_1",

@@ -4,8 +4,9 @@ import pytest
 
 from harness.bundle.verify import verify
 from harness.compare.capability import capability_diff, to_json
+from harness.compare.cross_runtime import cross_runtime_diff, runtime_side
 from harness.compare.side import load_side
-from tests.unit.compare.conftest import DIFFS, HIDDEN, S5, Extract
+from tests.unit.compare.conftest import DIFFS, GEMINI, HIDDEN, S5, Extract
 
 
 @pytest.mark.parametrize(
@@ -13,6 +14,7 @@ from tests.unit.compare.conftest import DIFFS, HIDDEN, S5, Extract
     [
         (S5, S5, "s5-self.json"),
         (HIDDEN, HIDDEN, "hidden-write-self.json"),
+        (GEMINI, GEMINI, "gemini-self.json"),
         (S5, HIDDEN, "s5-hidden-write.json"),
     ],
 )
@@ -21,8 +23,13 @@ def test_archives_of_real_runs_give_these_bytes(base: str, head: str, golden: st
     assert made == (DIFFS / golden).read_bytes()
 
 
+def test_two_runtimes_give_these_bytes() -> None:
+    made = to_json(cross_runtime_diff(runtime_side(S5), runtime_side(GEMINI)))
+    assert made == (DIFFS / "s5-gemini.json").read_bytes()
+
+
 def test_the_golden_archives_hold() -> None:
-    assert [verify(path).problems for path in (S5, HIDDEN)] == [(), ()]
+    assert [verify(path).problems for path in (S5, HIDDEN, GEMINI)] == [(), (), ()]
 
 
 def test_an_extracted_folder_is_the_same_as_its_archive(extract: Extract) -> None:

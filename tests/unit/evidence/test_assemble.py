@@ -13,6 +13,7 @@ from harness.contracts.canonical import load_json, load_ndjson, to_bytes
 from harness.contracts.companion import COMPANION_MODELS, COMPANION_SCHEMAS, COMPARED_COMPANION
 from harness.contracts.converter import parse, unstructure
 from harness.evidence.assemble import Assembled, assemble
+from harness.evidence.image_files import ImageFiles
 from harness.evidence.model import Observation, RoleOutcome
 from tests.unit.evidence.build import RUN_ID, SDK_LINES, Run, context, decision, log, observe, sdk_event
 
@@ -151,6 +152,20 @@ def test_runspec_has_all_that_replay_needs() -> None:
     assert told["plumbing"]["tools"][1] == told["tools_server"]
     assert told["deadline_s"] == 60.0
     assert told["inputs"] == {"policy-input.txt": "sha256:" + "2" * 64}
+    assert (told["image_locked"], told["image_files_sha256"]) == (False, None)
+
+
+def test_the_image_list_decides_what_is_plumbing_and_its_digest_is_told() -> None:
+    run = Run(1)
+    opened = {record.walked for record in run.trace.records if record.walked.startswith(b"/opt/app/")}
+    assert opened
+    files = ImageFiles("sha256:" + "3" * 64, frozenset({b"/opt/app"}))
+    found = archive(run.observation(), image_files=files, image_locked=True)
+    told = document(found, "companion/runspec.json")
+    assert (told["image_locked"], told["image_files_sha256"]) == (True, files.sha256)
+    whole = archive(run.observation(), image_files=evolve(files, paths=files.paths | opened))
+    assert not any("/opt/app" in path for path in whole.surface.filesystem_paths)
+    assert any("/opt/app" in path for path in found.surface.filesystem_paths)
 
 
 def test_an_agent_that_was_killed_at_its_deadline_leaves_an_archive() -> None:

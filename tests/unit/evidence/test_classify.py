@@ -52,6 +52,24 @@ def test_looks_into_the_image_are_runtime_writes_are_not() -> None:
     assert classes(trace) == [EventClass.IMAGE_RUNTIME, EventClass.EVIDENCE, EventClass.EVIDENCE]
 
 
+def test_with_a_file_list_only_what_is_in_it_is_the_image() -> None:
+    files = frozenset({b"/usr/lib/libc.so.6", b"/opt/app"})
+    context = Context(("/opt", "/usr"), {}, image_files=files)
+    trace = Trace()
+    trace.opened("/usr/lib/libc.so.6")
+    trace.opened("/opt/app", 0o200000)  # a folder
+    trace.failed_open("/usr/lib/libc.so.7")  # a probe
+    trace.opened("/usr/lib/libc.so.6", flags=Flag.OBJECT | Flag.UNLINKED)
+    trace.opened("/usr/lib/evil.so")  # v0's taxonomy calls this name a loader's; it is in no image
+    trace.opened("/opt/app/mounted.txt")
+    trace.opened("/usr/lib/libc.so.6", 0o1)
+    trace.opened("/lib/libc.so.6")  # outside of the roots nothing changes
+    image, evidence = EventClass.IMAGE_RUNTIME, EventClass.EVIDENCE
+    assert classes(trace, context)[:6] == [image, image, image, evidence, evidence, evidence]
+    assert classes(trace, context)[6:] == [EventClass.LOADER, EventClass.LOADER]
+    assert [op.path for op in trace.classified(context).main][-1] == b"/usr/lib/libc.so.6"  # the write
+
+
 def test_taxonomy_is_for_opens_alone() -> None:
     trace = Trace()
     trace.named(87, "/dev/shm/x")
