@@ -26,6 +26,8 @@ from harness.host.state import State, default_state
 from harness.plan import FIXTURES
 from harness.present.progress import Progress
 
+_INTERPRETERS = ("python", "node")
+
 
 def build(arguments: argparse.Namespace, progress: Progress) -> int:
     """`assay-runner image build [NAME…]`: what the locks name, in the engine."""
@@ -70,11 +72,15 @@ def listing(arguments: argparse.Namespace, progress: Progress) -> int:
         progress.result(json.dumps(rows, indent=2))
         return 0
     for row in rows:
-        size = f"{row['size'] / 1e6:7.1f} MB" if row["size"] is not None else "   not built"
-        versions = ", ".join(f"{name} {version}" for name, version in row["runtime"].items())
-        progress.result(
-            f"{row['name']:24} {row['lock']:8} {size}  {row['id'] or '-'}  {row['base']}: {versions}"
+        size = f"{row['size'] / 1e6:7.1f} MB" if row["size"] is not None else " not built"
+        versions = (f"{name} {row['runtime'][name]}" for name in _INTERPRETERS if name in row["runtime"])
+        line = (
+            f"{row['name']:24} {row['lock']:8} {size}",
+            row["id"] or "-",
+            row["base"],
+            ", ".join(versions),
         )
+        progress.result("  ".join(line).rstrip())
     return 0
 
 

@@ -55,6 +55,7 @@ class Plan:
     subject: SubjectSpec
     witnesses: tuple[str, ...]
     network: str = "none"
+    volatile: tuple[str, ...] = ()
     inputs: Path | None = None
     tools: ToolsSpec | None = None
     policy: Path | None = None
@@ -98,6 +99,7 @@ class Plan:
             deadline_s=float(self.subject.deadline_s),  # an int is written differently
             witnesses=self.witnesses,
             network=self.network,
+            volatile=self.volatile,
             plumbing=plumbing,
             policy_sha256=_sha256(self.policy) if self.policy else None,
             tools_server=self.tools.server if self.tools else None,
@@ -132,6 +134,7 @@ def plan_fixture(
         subject=file.subject,
         witnesses=file.witnesses,
         network=file.network,
+        volatile=file.volatile,
         inputs=fixture.inputs,
         tools=file.tools,
         policy=fixture.policy,

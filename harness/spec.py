@@ -6,7 +6,7 @@ Everything in it is checked here, before anything is started.
 
 import tomllib
 import uuid
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from attrs import Factory, evolve, frozen
 
@@ -151,6 +151,7 @@ class FixtureFile:
     inputs: str = "inputs"  # folder, copied to /workspace for each run
     id_source: str = ""  # who chose the tool call ids; needed with the witness "sdk"
     network: str = "none"  # "loopback": packets of the agent to itself are expected; nothing else ever is
+    volatile: tuple[str, ...] = ()  # globs for names that the agent makes up anew in each run
     tools: ToolsSpec | None = None
     gate: GateSpec | None = None
     scenario: tuple[ScenarioSpec, ...] = ()
@@ -233,6 +234,10 @@ def _broken_rules(fixture: Fixture) -> list[tuple[bool, str, str]]:
             f"network {file.network!r} is not known",
             "use 'none', or 'loopback' for an agent that must talk to itself over 127.0.0.1",
         ),
+        *(
+            (bool(wrong), f"volatile {glob!r} {wrong}", "name the folder in full, e.g. /tmp/agent/*.log")
+            for glob, wrong in ((glob, _wrong_with(glob)) for glob in file.volatile)
+        ),
         (needs_tools, "witness 'policy' needs a [tools] table", "add [tools] with server and policy"),
         (not file.subject.command, "subject.command is empty", "name the agent's program"),
         (file.subject.deadline_s <= 0, "subject.deadline_s must be positive", "give seconds"),
@@ -249,3 +254,15 @@ def _broken_rules(fixture: Fixture) -> list[tuple[bool, str, str]]:
         ),
         (not fixture.inputs.is_dir(), f"no inputs folder {fixture.inputs}", "make it, even if empty"),
     ]
+
+
+def _wrong_with(glob: str) -> str:
+    """Why a glob may not be volatile, or "": it names a folder, and what stands in it, outside /workspace."""
+    path = PurePosixPath(glob)
+    if not glob.startswith("/") or str(path) != glob or ".." in path.parts:
+        return "is not an absolute, normalised path"
+    if "*" not in path.name or "*" in str(path.parent):
+        return "needs its '*' in the last part, and nowhere else"
+    if path.parent == PurePosixPath("/") or PurePosixPath("/workspace") in path.parents:
+        return "may not stand for names in / or in /workspace"
+    return ""

@@ -13,6 +13,7 @@ from harness.contracts.surface import DIMENSIONS, CapabilitySurface
 
 PATHS, NETWORK, EXECS, TOOLS = "paths", "network", "execs", "tools"
 CATEGORIES_V1 = (PATHS, NETWORK, EXECS, TOOLS)
+CATEGORIES = (*CATEGORIES_V1, *DIMENSIONS)  # in the order in which they are told
 DONE = "done"
 CALLED = "called"
 _NOTHING: dict[str, str] = {}  # v0 says no more of a name than that it is there

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import frozen
 
 from harness.bundle.reader import Archive
 from harness.bundle.verify import check
@@ -37,8 +37,8 @@ class Run:
     """An archive that verifies, with what a comparison reads of it; v1 is None without a companion."""
 
     archive: Archive
-    side: Side = field(eq=False)
-    v1: CapabilitySurfaceV1 | None = field(eq=False)
+    side: Side
+    v1: CapabilitySurfaceV1 | None
     fixture: str | None
 
     @property
@@ -135,15 +135,16 @@ def compare(
     base: Capabilities, head: Capabilities, granularity: Granularity, show: Show
 ) -> tuple[Difference, ...]:
     """One node for each category that differs; `show` finds an example of what was added."""
+    names = [name for name in shape.CATEGORIES if name in base or name in head]
     if granularity is Granularity.CLASS:
         before, after = shape.counts(base), shape.counts(head)
         return _categories(
-            {name: tuple(_counts(before.get(name, {}), after.get(name, {}))) for name in {**before, **after}}
+            {name: tuple(_counts(before.get(name, {}), after.get(name, {}))) for name in names}
         )
     if granularity is Granularity.PREFIX:
         base, head = shape.by_place(base), shape.by_place(head)
     return _categories(
-        {name: tuple(_names(name, base.get(name, {}), head.get(name, {}), show)) for name in {**base, **head}}
+        {name: tuple(_names(name, base.get(name, {}), head.get(name, {}), show)) for name in names}
     )
 
 
@@ -169,17 +170,17 @@ def _kind_of(children: tuple[Difference, ...]) -> Kind:
 def _names(
     category: str, base: Mapping[str, Mapping[str, str]], head: Mapping[str, Mapping[str, str]], show: Show
 ) -> Iterator[Difference]:
-    for name in sorted(base.keys() | head.keys()):
+    differing = [name for name, after in head.items() if base.get(name) != after]
+    differing += [name for name in base if name not in head]
+    for name in sorted(differing):
         before, after = base.get(name), head.get(name)
-        if before == after:
-            continue
         if before is None or after is None:
             added = before is None
             yield Difference(
                 key=name,
                 kind=Kind.ADDED if added else Kind.REMOVED,
                 example=show(category, name, "") if added else None,
-                children=tuple(_aspects(before or {}, after or {})),
+                children=tuple(_aspects(before or {}, after or {})) if before or after else (),
             )
         else:
             children = tuple(_aspects(before, after, partial(show, category, name)))

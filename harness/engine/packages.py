@@ -8,6 +8,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from harness.engine.layers import Entry, Tree
+from harness.engine.layers import Entry, Tree, check_sha256
 from harness.errors import EnvironmentUnfitError, InputError, VerificationError
 
 INSTALL_TIMEOUT_S = 900
@@ -58,6 +59,11 @@ WHEELS_FOR = ["--python-version=3.11", "--implementation=cp", "--only-binary=:al
         "1",
     )
 ]
+
+
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
+_PIP_CHECKED = ["--require-hashes", *WHEELS_FOR]
+PIP_MISMATCH = "DO NOT MATCH THE HASHES"
 
 
 def npm_tree(lock: Path, scratch: Path, store: Path) -> Tree:
@@ -110,13 +116,53 @@ def _digests(lock: Path) -> list[tuple[str, str]]:
 
 
 def pip_tree(lock: Path, scratch: Path, store: Path) -> Tree:
-    """The wheels of the hashed requirement file `lock`, unpacked in `scratch`; otherwise as npm_tree."""
-    site, cache = scratch / "site", store.resolve() / "pip"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile",
-               "--require-hashes", "--disable-pip-version-check", f"--cache-dir={cache}", *WHEELS_FOR,
-               f"--target={site}", f"--requirement={lock.resolve()}"]  # fmt: skip
-    run_installer(command, scratch, lock, mismatch="DO NOT MATCH THE HASHES")
+    """The wheels of the hashed requirement file `lock`, unpacked in `scratch`; otherwise as npm_tree.
+
+    Wheels are kept as wheels/<sha256>/<name>, because pip's own cache needs its index again.
+    """
+    check_kept_wheels(lock, store)
+    site, links, fresh = scratch / "site", scratch / "links", scratch / "fresh"
+    install = [*PIP, "install", "--quiet", "--no-deps", "--no-compile", "--no-index", f"--find-links={links}",
+               *_PIP_CHECKED, f"--target={site}", f"--requirement={lock.resolve()}"]  # fmt: skip
+    links.mkdir()
+    try:
+        _link(_kept_wheels(lock, store), links)
+        run_installer(install, scratch, lock, mismatch=PIP_MISMATCH)
+    except EnvironmentUnfitError:  # not all are kept
+        download = [*PIP, "download", "--quiet", "--no-deps", f"--dest={fresh}", *_PIP_CHECKED,
+                    f"--requirement={lock.resolve()}"]  # fmt: skip
+        run_installer(download, scratch, lock, mismatch=PIP_MISMATCH)
+        _link(_keep(fresh, store), links)
+        run_installer(install, scratch, lock, mismatch=PIP_MISMATCH)
     return _tree(site, PIP_DROPPED)
+
+
+def check_kept_wheels(lock: Path, store: Path) -> None:
+    """Raise VerificationError for a kept wheel of `lock` that is not what its folder's name says."""
+    for wheel in _kept_wheels(lock, store):
+        check_sha256(wheel, wheel.parent.name, "PackageDigestMismatch")
+
+
+def _kept_wheels(lock: Path, store: Path) -> list[Path]:
+    digests = re.findall(r"--hash=sha256:([0-9a-f]{64})", lock.read_text(encoding="utf-8"))
+    return [wheel for digest in digests for wheel in (store / "wheels" / digest).glob("*.whl")]
+
+
+def _keep(fresh: Path, store: Path) -> list[Path]:
+    """Move downloaded wheels to their places."""
+    kept = []
+    for wheel in sorted(fresh.glob("*.whl")):
+        place = store / "wheels" / hashlib.sha256(wheel.read_bytes()).hexdigest() / wheel.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        kept.append(wheel.rename(place))
+    return kept
+
+
+def _link(wheels: list[Path], folder: Path) -> None:
+    for wheel in wheels:
+        link = folder / wheel.name
+        if not link.is_symlink():
+            link.symlink_to(wheel.resolve())
 
 
 def tool_environment(outer: Mapping[str, str], scratch: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from email.parser import Parser
 from pathlib import Path
 
-from harness.engine.packages import WHEELS_FOR, run_installer
+from harness.engine.packages import PIP, PIP_MISMATCH, WHEELS_FOR, run_installer
 from harness.engine.recipe import IMAGES, load_base_spec
 from harness.errors import EnvironmentUnfitError, InputError
 
@@ -86,10 +86,9 @@ def pin_pip(lock: Path) -> None:
         )
     with tempfile.TemporaryDirectory(prefix="assay-pin-") as name:
         scratch = Path(name)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-                   "--no-cache-dir", *WHEELS_FOR, f"--dest={scratch / 'wheels'}",
+        command = [*PIP, "download", "--quiet", *WHEELS_FOR, f"--dest={scratch / 'wheels'}",
                    f"--requirement={source.resolve()}"]  # fmt: skip
-        run_installer(command, scratch, source, mismatch="DO NOT MATCH THE HASHES")
+        run_installer(command, scratch, source, mismatch=PIP_MISMATCH)
         lines = sorted(_requirement(wheel) for wheel in (scratch / "wheels").iterdir())
     _replace(lock, "# Written by `assay-runner image lock --packages`.\n" + "".join(lines))
 

@@ -47,6 +47,7 @@ class RunContext:
     plumbing       per role, argv of every program that belongs to the run itself
     network        "none", or "loopback" if the agent may talk to itself
     workspace      how the tools see /workspace: "ro", "rw", or "none" without tools
+    volatile       globs for names that the agent makes up anew in each run
     inputs         file below /workspace -> sha256:... of its bytes
     """
 
@@ -62,6 +63,7 @@ class RunContext:
     policy_sha256: str | None = None
     tools_server: Command | None = None
     workspace: str = "none"
+    volatile: tuple[str, ...] = ()
     inputs: Mapping[str, str] = Factory(dict)
     control_prefix: str = "/run/assay"
     image_locked: bool = False
@@ -74,7 +76,7 @@ class RunContext:
     @property
     def classification(self) -> Context:
         known = self.image_files.paths if self.image_files else None
-        return Context(self.runtime_roots, self.plumbing, self.control_prefix, known)
+        return Context(self.runtime_roots, self.plumbing, self.control_prefix, known, self.volatile)
 
 
 @frozen(kw_only=True)
@@ -225,6 +227,7 @@ def _accounting(observation: Observation, run_id: str, evidence: _Evidence) -> A
         unlabelled=evidence.processes.unlabelled,
         io_uring_refused=evidence.classified.counts[EventClass.IO_URING_REFUSED],
         idless_calls=evidence.policy.idless_calls,
+        volatile=dict(evidence.classified.volatile),
         survivors=observation.survivors,
         timed_out=observation.timed_out,
         problems=_problem_places(evidence),
@@ -271,6 +274,7 @@ def _runspec(context: RunContext) -> RunSpecDocV1:
         policy_sha256=context.policy_sha256,
         tools_server=context.tools_server,
         workspace=context.workspace,
+        volatile=context.volatile,
         plumbing={role.value: commands for role, commands in sorted(context.plumbing.items())},
         inputs=dict(sorted(context.inputs.items())),
     )

@@ -25,6 +25,7 @@ from harness.evidence.model import KernelRecord, Kind, Role
 from harness.evidence.operations import Operation, addressed, build_operations
 from harness.evidence.paths import within
 from harness.evidence.processes import Processes
+from harness.evidence.volatile import Volatile
 
 Command = tuple[str, ...]
 
@@ -97,20 +98,26 @@ class Context:
     plumbing_commands  per role, argv of entry point, bridge, proxy and MCP server
     control_prefix     folder of the run's own sockets and of the policy
     image_files        every path of the image, as the kernel names it; None: not known
+    volatile           globs for names that the agent makes up anew in each run
     """
 
     runtime_roots: tuple[str, ...] = ()
     plumbing_commands: Mapping[Role, tuple[Command, ...]] = Factory(dict)
     control_prefix: str = "/run/assay"
     image_files: frozenset[bytes] | None = None
+    volatile: tuple[str, ...] = ()
 
 
 @frozen
 class Classified:
-    """`operations` with their classes in ring order; `counts` in records, of every class."""
+    """`operations` with their classes in ring order; `counts` in records, of every class.
+
+    volatile  operations whose name became a glob, by glob
+    """
 
     operations: tuple[tuple[Operation, EventClass], ...]
     counts: Mapping[EventClass, int]
+    volatile: Mapping[str, int] = Factory(dict)
 
     def of(self, *classes: EventClass) -> tuple[Operation, ...]:
         return tuple(operation for operation, found in self.operations if found in classes)
@@ -136,11 +143,12 @@ def classify(records: Iterable[KernelRecord], processes: Processes, context: Con
         else:
             counts[alone] += 1
     operations = []
+    volatile = Volatile(context.volatile)
     for operation in build_operations(measured, processes):
         found = class_of(operation, context)
         counts[found] += len(operation.records)
-        operations.append((operation, found))
-    return Classified(tuple(operations), counts)
+        operations.append((volatile.told(operation), found))
+    return Classified(tuple(operations), counts, volatile.counts)
 
 
 def _class_of_record(record: KernelRecord) -> EventClass | None:

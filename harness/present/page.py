@@ -14,10 +14,10 @@ _STYLE = """
   --card: #1d2126; --line: #343a42; --added: #4ac26b; --removed: #ff8182; --changed: #eac54f; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; }
+  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: .5rem 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 1rem 0 .25rem; }
-code, .name { font: .875rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
+code, .name { font: .875rem/1.5 ui-monospace, monospace; }
 p, ul, dl { margin: .25rem 0; } ul { padding-left: 1.25rem; } ul.plain { padding: 0; list-style: none; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .75rem;
   margin: .5rem 0; }
@@ -26,7 +26,7 @@ p, ul, dl { margin: .25rem 0; } ul { padding-left: 1.25rem; } ul.plain { padding
 .tag { font-weight: 600; font-size: .8125rem; border: 1px solid; border-radius: 1rem; padding: 0 .5rem;
   display: inline-block; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .125rem .75rem; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+dt { color: var(--soft); } dd { margin: 0; }
 table { border-collapse: collapse; width: 100%; }
 th { text-align: left; color: var(--soft); font-weight: 500; }
 td, th { border-bottom: 1px solid var(--line); padding: .25rem .5rem .25rem 0; vertical-align: top; }

@@ -54,7 +54,9 @@ class Binding(FunctionMiddleware):
         self.events = events
         self.script = script
 
-    async def process(self, context: FunctionInvocationContext, call_next: Callable[[], Awaitable[None]]) -> None:
+    async def process(
+        self, context: FunctionInvocationContext, call_next: Callable[[], Awaitable[None]]
+    ) -> None:
         # The id that the model gave; the framework has another one, of its own making, for each occurrence.
         call_id = self.script.checked(context.metadata["call_id"], context.arguments["path"])
         context.kwargs["_meta"] = {ID_KEY: call_id}

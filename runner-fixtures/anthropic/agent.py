@@ -1,4 +1,4 @@
-"""An agent of the real Anthropic SDK, offline: the SDK's own HTTP client asks a model that is a script of this fixture."""
+"""An agent of the real Anthropic SDK, offline: its own HTTP client asks a model that is a script."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ MAX_TURNS = 8
 
 
 class LocalModel:
-    """Answers the Messages API in place of the network: calls read_file as scripted, then repeats what it gave."""
+    """The Messages API in place of the network: calls read_file as scripted, then repeats what it gave."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -53,7 +53,9 @@ class LocalModel:
 class Agent:
     """The loop that the SDK leaves to its user: a client, an MCP session, and events."""
 
-    def __init__(self, client: AsyncAnthropic, session: ClientSession, script: Script, events: SdkEvents) -> None:
+    def __init__(
+        self, client: AsyncAnthropic, session: ClientSession, script: Script, events: SdkEvents
+    ) -> None:
         self.client, self.session, self.script, self.events = client, session, script, events
 
     async def run(self, task: str) -> str:
@@ -71,7 +73,10 @@ class Agent:
                 return "".join(part.text for part in answer.content if part.type == "text")
             results = await asyncio.gather(*map(self.call_tool, calls))
             messages += [
-                {"role": "assistant", "content": [part.model_dump(exclude_none=True) for part in answer.content]},
+                {
+                    "role": "assistant",
+                    "content": [part.model_dump(exclude_none=True) for part in answer.content],
+                },
                 {"role": "user", "content": results},
             ]
         raise RuntimeError(f"the model did not end within {MAX_TURNS} turns")
@@ -107,7 +112,7 @@ def main() -> int:
     events = SdkEvents(recorder(), "anthropic-fixture", "anthropic")
     try:
         asyncio.run(work(events))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
         traceback.print_exc()
         events.emit("run_failed")
         return 1

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from mcp.server import MCPServer
+from mcp.types import ToolAnnotations
 
 ROOT = Path("/workspace")
 server = MCPServer("files")
 
 
-@server.tool()
+@server.tool(annotations=ToolAnnotations(read_only_hint=True))  # the CLI runs only such calls in parallel
 def read_file(path: str) -> str:
     """Read a text file below /workspace."""
     place = (ROOT / path).resolve()  # links resolved

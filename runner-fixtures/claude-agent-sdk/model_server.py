@@ -44,7 +44,8 @@ class ModelServer:
             self.refused.append(request)
             return b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         events = b"".join(
-            f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in self.turn(json.loads(body))
+            f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+            for event in self.turn(json.loads(body))
         )
         head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
         return head.encode() + events
@@ -76,4 +77,6 @@ def given(request: dict[str, Any]) -> str:
     """What the tools gave so far, a line each."""
     parts = [part for message in request["messages"] for part in message["content"] if isinstance(part, dict)]
     results = [part["content"] for part in parts if part["type"] == "tool_result"]
-    return "\n".join(x if isinstance(x, str) else "".join(part.get("text", "") for part in x) for x in results)
+    return "\n".join(
+        x if isinstance(x, str) else "".join(part.get("text", "") for part in x) for x in results
+    )

@@ -57,9 +57,11 @@ async def call_tool(session: ClientSession, call: types.FunctionCall, events: Sd
     return types.Part(function_response=answer)
 
 
-async def converse(client: genai.client.AsyncClient, session: ClientSession, events: SdkEvents) -> str | None:
+async def converse(
+    task: str, client: genai.client.AsyncClient, session: ClientSession, events: SdkEvents
+) -> str | None:
+    """The model's last answer to the task."""
     config = declared((await session.list_tools()).tools)
-    task = Path(os.environ["ASSAY_RUNNER_TASK"]).read_text(encoding="utf-8")
     history: list[Any] = [types.Content(role="user", parts=[types.Part(text=task)])]
     for _ in range(MAX_TURNS):
         response = await client.models.generate_content(model=MODEL, contents=history, config=config)
@@ -72,7 +74,7 @@ async def converse(client: genai.client.AsyncClient, session: ClientSession, eve
     raise RuntimeError(f"the model did not end within {MAX_TURNS} turns")
 
 
-async def work(tape: Player | Recorder, key: str, events: SdkEvents) -> None:
+async def work(task: str, tape: Player | Recorder, key: str, events: SdkEvents) -> None:
     command, *arguments = json.loads(os.environ["ASSAY_RUNNER_MCP_COMMAND"])
     server = StdioServerParameters(command=command, args=arguments, env=dict(os.environ))
     async with (
@@ -82,7 +84,8 @@ async def work(tape: Player | Recorder, key: str, events: SdkEvents) -> None:
     ):
         await session.initialize()
         options = types.HttpOptions(api_version="v1beta", httpx_async_client=http)
-        print(await converse(genai.Client(api_key=key, http_options=options).aio, session, events))
+        client = genai.Client(api_key=key, http_options=options).aio
+        print(await converse(task, client, session, events))
     tape.finish()
 
 
@@ -100,8 +103,9 @@ def main() -> int:
         sys.exit(f"ASSAY_RUNNER_GEMINI_MODE={mode} is not known: use replay or record")
     events = SdkEvents(channel, "gemini-google-genai-fixture", "google-genai")
     try:
-        asyncio.run(work(tape, key, events))
-    except Exception:
+        task = Path(os.environ["ASSAY_RUNNER_TASK"]).read_text(encoding="utf-8")
+        asyncio.run(work(task, tape, key, events))
+    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
         traceback.print_exc()
         events.emit("run_failed")
         return 1

@@ -35,7 +35,9 @@ class LocalModel(BaseChatModel):
         return "scripted"
 
     async def _agenerate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
-        calls = [ToolCall(id=id_, name="read_file", args={"path": file}) for id_, file in self.script.next_turn()]
+        calls = [
+            ToolCall(id=id_, name="read_file", args={"path": file}) for id_, file in self.script.next_turn()
+        ]
         given = "\n".join(str(message.text) for message in messages if isinstance(message, ToolMessage))
         answer = AIMessage(content="" if calls else given, tool_calls=calls)
         return ChatResult(generations=[ChatGeneration(message=answer)])
@@ -99,7 +101,9 @@ async def work(events: SdkEvents) -> None:
         graph.set_entry_point("model")
         graph.add_conditional_edges("model", tools_condition)
         graph.add_edge("tools", "model")
-        state = await graph.compile().ainvoke({"messages": [("user", task)]}, {"callbacks": [Callbacks(events)]})
+        state = await graph.compile().ainvoke(
+            {"messages": [("user", task)]}, {"callbacks": [Callbacks(events)]}
+        )
     print(state["messages"][-1].text)
 
 

@@ -1,4 +1,4 @@
-"""An agent of the real OpenAI Agents SDK for Python, offline: its model is a script, all else is the SDK's own."""
+"""An agent of the real OpenAI Agents SDK for Python, offline: its model is a script, the rest its own."""
 
 import asyncio
 import json
@@ -22,14 +22,16 @@ class LocalModel(Model):
     def __init__(self, script: Script) -> None:
         self.script = script
 
-    async def get_response(self, system_instructions: Any, input: Any, *_: Any, **__: Any) -> ModelResponse:  # noqa: A002
+    async def get_response(self, *_: Any, **request: Any) -> ModelResponse:
         output: list[Any] = [
             ResponseFunctionToolCall(
                 type="function_call", call_id=call_id, name="read_file", arguments=json.dumps({"path": file})
             )
             for call_id, file in self.script.next_turn()
         ]
-        return ModelResponse(output=output or [self.answer(input)], usage=Usage(requests=1), response_id=None)
+        return ModelResponse(
+            output=output or [self.answer(request["input"])], usage=Usage(requests=1), response_id=None
+        )
 
     def stream_response(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError("this model does not stream")
@@ -49,10 +51,10 @@ class Hooks(RunHooks[Any]):
     def __init__(self, events: SdkEvents) -> None:
         self.events = events
 
-    async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
+    async def on_tool_start(self, context: Any, _agent: Any, tool: Any) -> None:
         self.events.tool_started(context.tool_call_id, tool.name)
 
-    async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
+    async def on_tool_end(self, context: Any, *_: Any) -> None:
         self.events.tool_ended(context.tool_call_id)
 
 
@@ -66,7 +68,11 @@ async def work(events: SdkEvents) -> None:
 
     command, *arguments = json.loads(os.environ["ASSAY_RUNNER_MCP_COMMAND"])
     server = MCPServerStdio(
-        {"command": command, "args": arguments, "env": dict(os.environ)},  # it passes on only a short list itself
+        {
+            "command": command,
+            "args": arguments,
+            "env": dict(os.environ),
+        },  # it passes on only a short list itself
         name="files",
         client_session_timeout_seconds=30,
         cache_tools_list=True,
@@ -89,7 +95,7 @@ def main() -> int:
     events = SdkEvents(recorder(), "openai-agents-python-fixture", "openai-agents")
     try:
         asyncio.run(work(events))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
         traceback.print_exc()
         events.emit("run_failed")
         return 1

@@ -8,8 +8,16 @@ import traceback
 from typing import Any
 
 from fastmcp.client.transports import StdioTransport
-from pydantic_ai import Agent, ModelMessage, ModelRequest, ModelResponse, RunContext, TextPart
-from pydantic_ai import ToolCallPart, ToolReturnPart
+from pydantic_ai import (
+    Agent,
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    RunContext,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+)
 from pydantic_ai.mcp import CallToolFunc, MCPToolset
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from script import Script, read_task
@@ -36,7 +44,9 @@ async def work(events: SdkEvents) -> None:
     task = read_task()
     script = Script(task, os.environ["ASSAY_RUNNER_CALL_IDS"])
 
-    async def call_tool(context: RunContext[None], call: CallToolFunc, tool: str, args: dict[str, Any]) -> Any:
+    async def call_tool(
+        context: RunContext[None], call: CallToolFunc, tool: str, args: dict[str, Any]
+    ) -> Any:
         # The framework makes up an id where the model gave none: such a call is refused here.
         call_id = script.checked(context.tool_call_id or "", args["path"])
         events.tool_started(call_id, tool)
@@ -61,7 +71,7 @@ def main() -> int:
     events = SdkEvents(recorder(), "pydantic-ai-fixture", "pydantic-ai-slim")
     try:
         asyncio.run(work(events))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
         traceback.print_exc()
         events.emit("run_failed")
         return 1

@@ -1,4 +1,4 @@
-"""The script of a local model: each line of the task is a turn, each file that it names one call of that turn."""
+"""The script of a local model: a line of the task is a turn, a file that it names one call of that turn."""
 
 import os
 import re

@@ -46,7 +46,7 @@ class SdkEvents:
         self.emit("tool_call_started", tool_call_id, tool)
 
     def tool_ended(self, tool_call_id: str) -> None:
-        """Parallel calls end in an order that varies: told in the order of the starts, once all have ended."""
+        """Parallel calls end in an order that varies: told in the order of the starts, once all ended."""
         self.open[tool_call_id] = (self.open[tool_call_id][0], True)
         if all(ended for _, ended in self.open.values()):
             for one, (tool, _) in self.open.items():

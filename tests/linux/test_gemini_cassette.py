@@ -180,6 +180,33 @@ def test_a_recording_holds_no_secret_and_can_be_played(
     assert agent(engine, image, path).code == 0
 
 
+def test_only_harmless_parts_of_a_request_are_kept(engine: docker.DockerClient, image: RunImage) -> None:
+    code = (
+        "import httpx2, json; from cassette import described;"
+        "url = 'http://x/v1beta/m?alt=json&key=SECRET&access_token=SECRET';"
+        "names = ('x-goog-api-key', 'Authorization', 'X-Goog-User-Project', 'Cookie');"
+        "body = {'contents': [{'role': 'user', 'parts': [{'text': 'hello'}]}]};"
+        "request = httpx2.Request('POST', url, headers=dict.fromkeys(names, 'SECRET'), json=body);"
+        "print(json.dumps(described(request)))"
+    )
+    output: bytes = engine.containers.run(
+        image.id,
+        entrypoint=[*PYTHON, "-c", code],
+        environment=FIXED_ENV | {"PYTHONPATH": "/opt/site:/opt/app"},
+        network_mode="none",
+        read_only=True,
+        remove=True,
+    )
+    assert json.loads(output) == {
+        "method": "POST",
+        "path": "/v1beta/m",
+        "query": {"alt": "json"},
+        "headers": {"content-type": "application/json"},
+        "role": "user",
+        "parts": [{"text": "hello"}],
+    }
+
+
 def test_a_key_that_comes_back_is_not_written(engine: docker.DockerClient, image: RunImage) -> None:
     tape = json.loads(CASSETTE.read_bytes())["interactions"]
     tape[1]["response"]["candidates"][0]["content"]["parts"][0]["text"] = f"your key is {KEY}"

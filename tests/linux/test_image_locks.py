@@ -17,7 +17,7 @@ from harness.bundle.reader import read_archive
 from harness.cli import main
 from harness.engine.daemon import engine_paths
 from harness.engine.image_lock import LOCK_NAME, ImageLock, read_lock
-from harness.engine.images import BuiltImage, ensure_image, kept_image
+from harness.engine.images import BuiltImage, build_image, ensure_image, kept_image
 from harness.engine.locked_images import image_for_run
 from harness.engine.recipe import IMAGES, load_base, load_recipe
 from harness.errors import EvidenceError
@@ -115,6 +115,32 @@ def test_empty_caches_another_umask_time_zone_and_locale_give_what_the_locks_say
     assert f"{fixture / LOCK_NAME}: ImageLayerDiffers: layer app is sha256:" in done.stderr
     assert "first file: opt/app/file_server.py: (100644 " in done.stderr
     assert list(state.root.glob("verify-*")) == []
+
+
+def test_a_rebuild_from_kept_downloads_needs_no_network(state: State, tmp_path: Path) -> None:
+    """npm's and pip's layers, with links to the downloads and to the other layers, and no link but lo."""
+    own = tmp_path / "state" / "cache"
+    (own / "layers").mkdir(parents=True)
+    for name in ("sha256", "npm", "wheels"):
+        (own / name).symlink_to(state.cache / name)
+    for name in LOCKED:
+        image = build_image(name, state=state.root, fixtures=FIXTURES, progress=print)
+        for title, layer in image.parts:
+            for path in layer.path.parent.glob(f"{layer.path.stem}.*"):
+                if title not in ("npm", "pip") and not (own / "layers" / path.name).is_symlink():
+                    (own / "layers" / path.name).symlink_to(path)
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-m", "harness", "image", "lock", *LOCKED],
+        cwd=REPOSITORY,
+        env=os.environ | {"ASSAY_RUNNER_STATE": str(own.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{FIXTURES / name / LOCK_NAME}: unchanged" for name in LOCKED]
+    built = [line for line in done.stderr.splitlines() if line.startswith("building image layer ")]
+    assert sorted(line.removeprefix("building image layer ") for line in built) == ["npm", "pip"]
 
 
 @pytest.mark.parametrize("name", LOCKED)

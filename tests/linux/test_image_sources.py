@@ -293,6 +293,22 @@ def test_a_wheel_that_cannot_be_trusted_or_had_is_caught(
     assert caught.value.place == str(path)
 
 
+def test_wheels_are_fetched_once_and_checked_each_time(tmp_path: Path) -> None:
+    lock = pip_lock(tmp_path / "lock")
+    (wheel,) = lock.parent.glob("*.whl")
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+    first = pip_tree(lock, tmp_path / "one", tmp_path)
+    kept = tmp_path / "wheels" / hashlib.sha256(wheel.read_bytes()).hexdigest() / wheel.name
+    assert kept.is_file()
+    wheel.unlink()
+    assert sorted(pip_tree(lock, tmp_path / "two", tmp_path)) == sorted(first)
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    with pytest.raises(VerificationError, match="PackageDigestMismatch") as caught:
+        pip_tree(lock, tmp_path / "three", tmp_path)
+    assert caught.value.place == str(kept)
+
+
 def test_wheels_are_locked_by_hash(tmp_path: Path) -> None:
     lock = pip_lock(tmp_path / "lock")
     lock.with_suffix(".in").write_text(f"--no-index\n--find-links {lock.parent}\ntiny>=1\n")

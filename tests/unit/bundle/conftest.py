@@ -95,6 +95,7 @@ def accounting(**changes: object) -> AccountingV1:
         "unlabelled": 0,
         "io_uring_refused": 0,
         "idless_calls": 0,
+        "volatile": {},
         "survivors": 0,
         "timed_out": False,
         "problems": (),

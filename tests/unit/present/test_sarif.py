@@ -1,0 +1,103 @@
+"""SARIF against its schema, and what code scanning keeps a result by."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from jsonschema import Draft202012Validator
+
+from harness.contracts.difference import Difference, DifferenceReport, FailOn, Kind
+from harness.present.sarif import FINGERPRINT, RULES, as_sarif
+from tests.unit.present.conftest import ADDED, EVERY, REMOVED, TURNED, report
+
+SCHEMA = json.loads(
+    (Path(__file__).parents[2] / "golden/sarif/sarif-schema-2.1.0.json").read_text(encoding="utf-8")
+)
+
+
+def run(found: DifferenceReport, fail_on: FailOn = FailOn.ANY, location: str | None = None) -> dict[str, Any]:
+    log = json.loads(as_sarif(found, fail_on, location=location))
+    Draft202012Validator(SCHEMA).validate(log)
+    (only,) = log["runs"]
+    assert isinstance(only, dict)
+    return only
+
+
+def test_everything_holds_the_schema_and_names_a_known_rule() -> None:
+    made = run(EVERY)
+    for result in made["results"]:
+        assert made["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
+    assert [result["ruleId"] for result in made["results"]] == [
+        "assay-path-added",
+        "assay-path-added",
+        "assay-path-removed",
+        "assay-path-changed",
+    ]
+    assert len({rule for rule, _ in RULES}) == len(RULES)
+
+
+def test_the_schema_would_catch_a_mistake() -> None:
+    log = json.loads(as_sarif(EVERY, FailOn.ANY))
+    log["runs"][0]["results"][0]["level"] = "bad"
+    assert list(Draft202012Validator(SCHEMA).iter_errors(log))
+
+
+def test_a_fingerprint_is_of_the_capability_and_not_of_the_run() -> None:
+    def prints(found: DifferenceReport) -> list[str]:
+        return [result["partialFingerprints"][FINGERPRINT] for result in run(found)["results"]]
+
+    first = report(ADDED, REMOVED, TURNED)
+    other = evolve(first, base="run_8", head="run_9", notes=("x",))
+    other_example = evolve(ADDED, example=None)
+    assert prints(first) == prints(other)
+    assert prints(report(other_example)) == prints(first)[:1]
+    assert len(set(prints(first))) == 3
+    removed = evolve(ADDED, kind=Kind.REMOVED)
+    assert prints(report(removed)) != prints(report(ADDED))
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "levels"),
+    [
+        (FailOn.ANY, ["warning", "warning", "warning"]),
+        (FailOn.ADDED, ["warning", "note", "warning"]),
+        (FailOn.REMOVED, ["note", "warning", "warning"]),
+        (FailOn.NONE, ["note", "note", "note"]),
+    ],
+)
+def test_what_does_not_count_is_a_note(fail_on: FailOn, levels: list[str]) -> None:
+    assert [result["level"] for result in run(report(ADDED, REMOVED, TURNED), fail_on)["results"]] == levels
+
+
+@pytest.mark.parametrize(
+    ("category", "fixture", "location", "uri"),
+    [
+        ("paths", "my-agent", None, "runner-fixtures/my-agent/fixture.toml"),
+        ("tools", "my-agent", None, "runner-fixtures/my-agent/policy.toml"),
+        ("policy_outcomes", "my-agent:denied", None, "runner-fixtures/my-agent/policy.toml"),
+        ("paths", "my-agent", "a b/ü.toml", "a%20b/%C3%BC.toml"),
+        ("paths", None, None, "runner-fixtures"),
+        ("paths", "../../etc", None, "runner-fixtures"),
+        ("paths", "..", None, "runner-fixtures"),
+    ],
+)
+def test_results_point_into_the_repository(
+    category: str, fixture: str | None, location: str | None, uri: str
+) -> None:
+    made = run(report(ADDED, category=category, fixture=fixture), location=location)
+    (result,) = made["results"]
+    assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == uri
+
+
+def test_partial_evidence_is_told() -> None:
+    (told,) = run(EVERY)["invocations"][0]["toolExecutionNotifications"]
+    assert "may still differ" in told["message"]["text"]
+    assert "toolExecutionNotifications" not in run(report(ADDED))["invocations"][0]
+
+
+def test_a_hostile_name_makes_no_link_in_a_message() -> None:
+    hostile: Difference = evolve(ADDED, key="/w/[click](http://x)")
+    (result,) = run(report(hostile))["results"]
+    assert "\\[click\\](http" in result["message"]["text"]
