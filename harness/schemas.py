@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import (
+    baseline,
     capability_diff,
     claims,
     companion,
     correlation,
     coverage,
     cross_runtime_diff,
+    difference,
     fidelity,
     gate_summary,
     health,
@@ -109,6 +111,8 @@ _DECLARED: tuple[tuple[str, type], ...] = (
     ("assay.runner.deb_lock.v1", recipe.DebLock),
     (policy_file.SCHEMA, policy_file.PolicyFile),
     (gate_summary.SCHEMA, gate_summary.GateSummary),
+    (difference.SCHEMA, difference.DifferenceReport),
+    (baseline.SCHEMA, baseline.Baseline),
 )
 
 FILES: tuple[SchemaFile, ...] = (

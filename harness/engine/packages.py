@@ -121,31 +121,40 @@ def pip_tree(lock: Path, scratch: Path, store: Path) -> Tree:
     Wheels are kept as wheels/<sha256>/<name>, because pip's own cache needs its index again.
     """
     check_kept_wheels(lock, store)
-    site, links, fresh = scratch / "site", scratch / "links", scratch / "fresh"
-    install = [*PIP, "install", "--quiet", "--no-deps", "--no-compile", "--no-index", f"--find-links={links}",
-               *_PIP_CHECKED, f"--target={site}", f"--requirement={lock.resolve()}"]  # fmt: skip
-    links.mkdir()
-    try:
-        _link(_kept_wheels(lock, store), links)
-        run_installer(install, scratch, lock, mismatch=PIP_MISMATCH)
-    except EnvironmentUnfitError:  # not all are kept
+    kept = _kept_wheels(lock, store)
+    wheels = [wheel for some in kept for wheel in some]
+    if not all(kept):
+        fresh = scratch / "fresh"
         download = [*PIP, "download", "--quiet", "--no-deps", f"--dest={fresh}", *_PIP_CHECKED,
                     f"--requirement={lock.resolve()}"]  # fmt: skip
         run_installer(download, scratch, lock, mismatch=PIP_MISMATCH)
-        _link(_keep(fresh, store), links)
-        run_installer(install, scratch, lock, mismatch=PIP_MISMATCH)
+        wheels = _keep(fresh, store)
+    site, links = scratch / "site", scratch / "links"
+    links.mkdir()
+    for wheel in wheels:
+        (links / wheel.name).symlink_to(wheel.resolve())
+    install = [*PIP, "install", "--quiet", "--no-deps", "--no-compile", "--no-index", f"--find-links={links}",
+               *_PIP_CHECKED, f"--target={site}", f"--requirement={lock.resolve()}"]  # fmt: skip
+    run_installer(install, scratch, lock, mismatch=PIP_MISMATCH)
     return _tree(site, PIP_DROPPED)
 
 
 def check_kept_wheels(lock: Path, store: Path) -> None:
     """Raise VerificationError for a kept wheel of `lock` that is not what its folder's name says."""
-    for wheel in _kept_wheels(lock, store):
-        check_sha256(wheel, wheel.parent.name, "PackageDigestMismatch")
+    for wheels in _kept_wheels(lock, store):
+        for wheel in wheels:
+            check_sha256(wheel, wheel.parent.name, "PackageDigestMismatch")
 
 
-def _kept_wheels(lock: Path, store: Path) -> list[Path]:
-    digests = re.findall(r"--hash=sha256:([0-9a-f]{64})", lock.read_text(encoding="utf-8"))
-    return [wheel for digest in digests for wheel in (store / "wheels" / digest).glob("*.whl")]
+def _kept_wheels(lock: Path, store: Path) -> list[list[Path]]:
+    """For each requirement of the lock the wheels of it that are kept."""
+    lines = lock.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    pinned = [re.findall(r"--hash=sha256:([0-9a-f]{64})", line) for line in lines]
+    return [
+        [wheel for digest in digests for wheel in sorted((store / "wheels" / digest).glob("*.whl"))]
+        for digests in pinned
+        if digests
+    ]
 
 
 def _keep(fresh: Path, store: Path) -> list[Path]:
@@ -156,13 +165,6 @@ def _keep(fresh: Path, store: Path) -> list[Path]:
         place.parent.mkdir(parents=True, exist_ok=True)
         kept.append(wheel.rename(place))
     return kept
-
-
-def _link(wheels: list[Path], folder: Path) -> None:
-    for wheel in wheels:
-        link = folder / wheel.name
-        if not link.is_symlink():
-            link.symlink_to(wheel.resolve())
 
 
 def tool_environment(outer: Mapping[str, str], scratch: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""An agent of the real Microsoft Agent Framework, offline: its model is a script, all else is the framework's own."""
+"""An agent of the real Agent Framework, offline: its model is a script, all else is the framework's own."""
 
 import asyncio
 import json
@@ -71,8 +71,14 @@ async def work(events: SdkEvents) -> None:
     task = read_task()
     script = Script(task, os.environ["ASSAY_RUNNER_CALL_IDS"])
     command, *arguments = json.loads(os.environ["ASSAY_RUNNER_MCP_COMMAND"])
-    # The policy proxy knows tools only, so the server is not asked for prompts.
-    async with MCPStdioTool("files", command, args=arguments, load_prompts=False) as server:
+    server = MCPStdioTool(
+        "files",
+        command,
+        args=arguments,
+        load_prompts=False,  # the policy proxy knows tools only
+        tool_result_content="content_first",  # the text as it is, not as JSON
+    )
+    async with server:
         agent = Agent(LocalModel(script), tools=[server], middleware=[Binding(events, script)])
         print((await agent.run(task)).text)
 
@@ -81,7 +87,7 @@ def main() -> int:
     events = SdkEvents(recorder(), "agent-framework-fixture", "agent-framework-core")
     try:
         asyncio.run(work(events))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
         traceback.print_exc()
         events.emit("run_failed")
         return 1

@@ -1,4 +1,4 @@
-"""An agent of the real Claude Agent SDK with its CLI, offline: the model is a script behind a loopback port."""
+"""An agent of the real Claude Agent SDK with its CLI, offline: its model is a script on a loopback port."""
 
 import asyncio
 import json
@@ -20,13 +20,12 @@ from model_server import HOST, PORT, TOOL, ModelServer
 from script import Script, read_task
 from sdk_events import SdkEvents, recorder
 
-
 SESSION = "00000000-0000-4000-8000-000000000001"  # else one is made up, and names files
 SERVER = "files"
 
 
 def tell(message: Message, events: SdkEvents, script: Script) -> None:
-    """The SDK's messages about tools, told on; its hooks are switched off together with what the CLI looks for."""
+    """The SDK's messages about tools, told on; its hooks are off, as is all that --bare leaves out."""
     if isinstance(message, AssistantMessage):
         for use in message.content:
             if isinstance(use, ToolUseBlock):
@@ -68,7 +67,7 @@ def main() -> int:
     events = SdkEvents(recorder(), "claude-agent-sdk-fixture", "claude-agent-sdk")
     try:
         asyncio.run(work(events))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
         traceback.print_exc()
         events.emit("run_failed")
         return 1

@@ -9,7 +9,8 @@ ROOT = Path("/workspace")
 server = MCPServer("files")
 
 
-@server.tool(annotations=ToolAnnotations(read_only_hint=True))  # the CLI runs only such calls in parallel
+# The CLI runs only read-only tools in parallel, and shows its model structured content instead of the text.
+@server.tool(annotations=ToolAnnotations(read_only_hint=True), structured_output=False)
 def read_file(path: str) -> str:
     """Read a text file below /workspace."""
     place = (ROOT / path).resolve()  # links resolved

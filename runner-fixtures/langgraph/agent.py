@@ -1,4 +1,4 @@
-"""An agent of the real LangGraph, offline: its model is a script, graph, tool node and callbacks are LangGraph's own."""
+"""An agent of the real LangGraph, offline: its model is a script, all else is LangGraph's own."""
 
 import asyncio
 import json
@@ -111,7 +111,7 @@ def main() -> int:
     events = SdkEvents(recorder(), "langgraph-fixture", "langgraph")
     try:
         asyncio.run(work(events))
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
         traceback.print_exc()
         events.emit("run_failed")
         return 1
