@@ -348,7 +348,7 @@ def test_a_program_that_is_not_there_is_named(run: Run, engine: docker.DockerCli
     )
     broken = RoleContainer.create(engine, state, spec)
     try:
-        with pytest.raises(EnvironmentUnfitError, match="/none"):
+        with pytest.raises(InputError, match="/none"):
             broken.start()
     finally:
         broken.remove()
