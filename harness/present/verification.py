@@ -11,7 +11,8 @@ def as_text(result: Verification) -> str:
         f"{'ok' if result.ok else 'FAILED'} {result.place} run_id={result.run_id} identity={result.identity}"
     ]
     lines += [f"  {problem.code} {problem.where}: {problem.text}" for problem in result.problems]
-    return "\n".join(lines)
+    # Archives come from strangers, and a terminal obeys what is printed on it.
+    return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
 
 
 def as_json(result: Verification) -> dict[str, Any]:
