@@ -6,6 +6,7 @@ command returns is what nox returns (0 good, 1 a finding, 3 not clean, 5 host un
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import nox
@@ -38,28 +39,24 @@ def images(session: nox.Session) -> None:
     _product(session, "image", "build")
 
 
-@nox.session
-def gate_kernel_only(session: nox.Session) -> None:
-    """Gate: the kernel witness alone."""
-    _gate(session, "kernel-only")
+def _define_gates() -> None:
+    """One session a gate: gate_kernel_only, gate_openai_agents_kernel_policy, …"""
+    for path in sorted(ROOT.glob("runner-fixtures/*/fixture.toml")):
+        fixture = tomllib.loads(path.read_text(encoding="utf-8"))
+        for gate in (fixture.get("gate"), *(way["gate"] for way in fixture.get("scenario", ()))):
+            if gate:
+                _define_gate(gate["name"], f"Gate {gate['name']}: {fixture['description']}")
 
 
-@nox.session
-def gate_kernel_policy(session: nox.Session) -> None:
-    """Gate: kernel and policy witnesses."""
-    _gate(session, "kernel-policy")
+def _define_gate(name: str, description: str) -> None:
+    def session(session: nox.Session) -> None:
+        _gate(session, name)
+
+    session.__doc__ = description
+    nox.session(name=f"gate_{name.replace('-', '_')}")(session)
 
 
-@nox.session
-def gate_openai_agents_kernel_policy(session: nox.Session) -> None:
-    """Gate: all three witnesses around an OpenAI Agents SDK agent."""
-    _gate(session, "openai-agents-kernel-policy")
-
-
-@nox.session
-def gate_openai_agents_hidden_write(session: nox.Session) -> None:
-    """Gate: an agent that writes behind its tools' back is seen."""
-    _gate(session, "openai-agents-hidden-write")
+_define_gates()
 
 
 @nox.session
