@@ -34,8 +34,7 @@ def build(arguments: argparse.Namespace, progress: Progress) -> int:
     folders = [_folder(name) for name in arguments.names] or _all_folders()
     state = default_state().prepare()
     with contextlib.closing(ensure_engine(state)) as client:
-        for folder in folders:
-            built = build_locked(client, folder, state=state, progress=progress.step)
+        for built in build_locked(client, folders, state=state, progress=progress.step):
             progress.result(f"{built.tag} {built.id}")
     return 0
 
@@ -104,7 +103,7 @@ def _pin_packages(folders: list[Path], progress: Progress, *, shared: bool) -> N
         progress.step("locking Node")
         pin_npm(IMAGES / "node" / "package-lock.json")
     for folder in folders:
-        app = load_recipe(folder).file.app
+        app = load_recipe(folder, locked=False).file.app
         if app.npm:
             progress.step(f"locking npm packages of {folder.name}")
             pin_npm(folder / app.npm)

@@ -35,6 +35,7 @@ from harness.spec import (
     FIXTURE_SCHEMA,
     ID_SOURCES,
     NETWORKS,
+    VOLATILE,
     WITNESSES,
     FixtureFile,
     ScenarioSpec,
@@ -53,6 +54,7 @@ _SPEC_RULES: dict[type, tuple[dict[str, Any], ...]] = {
                 "schema": {"const": FIXTURE_SCHEMA},
                 "witnesses": {"items": {"enum": list(WITNESSES)}},
                 "network": {"enum": list(NETWORKS)},
+                "volatile": {"items": {"pattern": VOLATILE}},
             }
         },
         when(has("witnesses", contains={"const": "sdk"}), has("id_source", enum=list(ID_SOURCES))),

@@ -116,7 +116,7 @@ def differences(old: ImageLock, new: ImageLock) -> list[str]:
     before, after = _flat(old), _flat(new)
     return [
         f"{key}: {before.get(key, 'not there')} -> {after.get(key, 'not there')}"
-        for key in dict.fromkeys((*before, *after))
+        for key in dict.fromkeys((*after, *before))
         if before.get(key) != after.get(key)
     ]
 

@@ -70,26 +70,31 @@ class ImageState:
     built: bool
 
 
-def build_locked(client: Any, folder: Path, *, state: State, progress: Progress) -> BuiltImage:
-    """Build the image and load it. VerificationError, naming the file and with nothing loaded, if an
-    input, a kept download, a kept layer or the result is not what the lock says."""
-    wanted, lock = load_recipe(folder), _required(folder)
-    changed = changed_input(lock, wanted)
-    if changed is not None:
-        path, said = changed
-        raise VerificationError(
-            "ImageInputChanged",
-            f"{LOCK_NAME} names other bytes: {said}",
-            place=str(path),
-            hint=refresh(folder),
-        )
-    check_downloads(wanted, state.root)
-    image = _build(folder, state.root, progress)
-    for _, layer in image.parts:
-        check_layer(layer)
-    _check(wanted, lock, image)
-    load_image(client, image, state=state.root, progress=progress)
-    return image
+def build_locked(
+    client: Any, folders: Iterable[Path], *, state: State, progress: Progress
+) -> Iterator[BuiltImage]:
+    """Build each image and load it. VerificationError, naming the file and with nothing of that image
+    loaded, if an input, a kept download, a kept layer or the result is not what the lock says."""
+    checked: set[Path] = set()  # layers that several images share are read once
+    for folder in folders:
+        wanted, lock = load_recipe(folder), _required(folder)
+        changed = changed_input(lock, wanted)
+        if changed is not None:
+            raise VerificationError(
+                "ImageInputChanged",
+                f"{LOCK_NAME} names other bytes: {changed[1]}",
+                place=str(changed[0]),
+                hint=refresh(folder),
+            )
+        check_downloads(wanted, state.root)
+        image = _build(folder, state.root, progress)
+        for _, layer in image.parts:
+            if layer.path not in checked:
+                check_layer(layer)
+            checked.add(layer.path)
+        _check(wanted, lock, image)
+        load_image(client, image, state=state.root, progress=progress)
+        yield image
 
 
 def image_for_run(client: Any, folder: Path, *, state: State, progress: Progress, unlocked: bool) -> RunImage:

@@ -106,14 +106,18 @@ class Base:
     declared: tuple[bytes, ...] = field(repr=False)
 
 
-def load_recipe(folder: Path) -> Recipe:
-    """Read and check `folder`/image.toml; InputError names the place and the remedy."""
+def load_recipe(folder: Path, *, locked: bool = True) -> Recipe:
+    """Read and check `folder`/image.toml; InputError names the place and the remedy.
+
+    Unless `locked`, the package locks that it names may still have to be made.
+    """
     path = folder / "image.toml"
     file = _structure(ImageFile, _read(path), path)
     recipe = Recipe(folder, file)
     named = recipe.named
     unsafe = [name for name in named if name.startswith("/") or ".." in PurePosixPath(name).parts]
-    missing = [name for name in named if name not in unsafe and not (folder / name).is_file()]
+    to_be_made = () if locked else (file.app.npm, file.app.pip)
+    missing = [name for name in named if name not in (*unsafe, *to_be_made) and not (folder / name).is_file()]
     relative = [root for root in file.runtime_roots if not root.startswith("/")]
     for wrong, what, hint in (
         (file.name != folder.name, f"name {file.name!r} is not the folder's name", "make them equal"),

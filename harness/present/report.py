@@ -51,10 +51,13 @@ def as_report(archive: Archive) -> str:
 
 
 def _about(spec: RunSpecDocV1) -> Iterator[str]:
+    lock = (
+        "the one of its lock" if spec.image_locked else "not compared with a lock, or not the one of its lock"
+    )
     yield facts(
         [
             ("fixture", spec.fixture or "none"),
-            ("image", f"{spec.image} {spec.image_id}"),
+            ("image", f"{spec.image} {spec.image_id} ({lock})" if spec.image else "none"),
             ("command", " ".join(spec.command)),
             ("witnesses", ", ".join(spec.witnesses)),
         ]

@@ -71,14 +71,8 @@ async def work(events: SdkEvents) -> None:
     task = read_task()
     script = Script(task, os.environ["ASSAY_RUNNER_CALL_IDS"])
     command, *arguments = json.loads(os.environ["ASSAY_RUNNER_MCP_COMMAND"])
-    server = MCPStdioTool(
-        "files",
-        command,
-        args=arguments,
-        load_prompts=False,  # the policy proxy knows tools only
-        tool_result_content="content_first",  # the text as it is, not as JSON
-    )
-    async with server:
+    # The policy proxy knows tools only, so the server is not asked for prompts.
+    async with MCPStdioTool("files", command, args=arguments, load_prompts=False) as server:
         agent = Agent(LocalModel(script), tools=[server], middleware=[Binding(events, script)])
         print((await agent.run(task)).text)
 

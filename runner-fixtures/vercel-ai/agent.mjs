@@ -110,7 +110,8 @@ async function work(events) {
   const model = new LocalModel(task, process.env.ASSAY_RUNNER_CALL_IDS);
   const [command, ...args] = JSON.parse(process.env.ASSAY_RUNNER_MCP_COMMAND);
   const transport = new BoundTransport({ command, args });
-  const client = await createMCPClient({ transport });
+  // The server predates discovery, and a probe with a limit of one second would let a busy machine decide.
+  const client = await createMCPClient({ transport, protocolVersionDiscovery: false });
   try {
     const { read_file } = await client.tools();
     const { text } = await generateText({

@@ -43,7 +43,6 @@ INEXPRESSIBLE = (
     "no inputs folder",
     "are not in the fixture's folder",
     "an earlier rule has this id",
-    "is not an absolute, normalised path",
 )
 
 

@@ -38,6 +38,7 @@ def test_a_good_recipe_loads(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
+        ('name = "mine"', 'name = "Mine"', "is not the folder's name"),
         ('base = "python"', 'base = "perl"', "base 'perl' is not known"),
         ('name = "mine"', 'name = "yours"', "not the folder's name"),
         ('["agent.py"]', '["missing.py"]', "not in the fixture's folder"),
@@ -60,9 +61,29 @@ def test_a_wrong_recipe_is_refused_with_its_place(folder: Path, old: str, new: s
     assert caught.value.hint
 
 
+def test_a_package_lock_may_still_have_to_be_made(folder: Path) -> None:
+    (folder / "image.toml").write_text(GOOD + 'pip = "requirements.lock"\nnpm = "package-lock.json"\n')
+    (folder / "package.json").write_text("{}")
+    assert load_recipe(folder, locked=False).file.app.pip == "requirements.lock"
+    with pytest.raises(InputError, match="not in the fixture's folder"):
+        load_recipe(folder)
+    (folder / "package.json").unlink()
+    with pytest.raises(InputError, match=re.escape("['package.json'] are not in")):
+        load_recipe(folder, locked=False)
+
+
 def test_a_missing_recipe_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         load_recipe(tmp_path / "none")
+
+
+def test_a_name_that_no_engine_takes_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "My Agent"
+    folder.mkdir()
+    (folder / "agent.py").touch()
+    (folder / "image.toml").write_text(GOOD.replace('"mine"', '"My Agent"'))
+    with pytest.raises(InputError, match="cannot be an image's"):
+        load_recipe(folder)
 
 
 @pytest.mark.parametrize("path", sorted(FIXTURES.glob("*/image.toml")), ids=lambda path: path.parent.name)

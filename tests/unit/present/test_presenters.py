@@ -12,7 +12,7 @@ from harness.bundle.reader import read_archive
 from harness.bundle.verify import check
 from harness.contracts.canonical import load_json, to_bytes
 from harness.contracts.capability_diff import DiffStatus
-from harness.contracts.companion import PROCESSES, SURFACE
+from harness.contracts.companion import PROCESSES, RUNSPEC, SURFACE
 from harness.contracts.difference import DifferenceReport, FailOn, Kind
 from harness.present.html import as_html
 from harness.present.junit import as_junit
@@ -206,6 +206,17 @@ def test_the_page_of_an_archive_has_health_surface_attribution_and_processes() -
         "tools.0.0",
     ):
         assert told in seen.text
+
+
+def test_the_page_of_an_archive_says_whether_the_image_was_the_locked_one(extract: Extract) -> None:
+    for locked in (True, False):
+
+        def say(members: dict[str, bytes], *, locked: bool = locked) -> None:
+            members[RUNSPEC] = to_bytes(load_json(members[RUNSPEC], RUNSPEC) | {"image_locked": locked})
+
+        seen = self_contained(as_report(read_archive(extract(HIDDEN, say))))
+        assert ("(the one of its lock)" in seen.text) is locked
+        assert ("not the one of its lock)" in seen.text) is not locked
 
 
 def test_the_page_of_an_archive_escapes_everything(extract: Extract) -> None:
