@@ -217,6 +217,8 @@ def test_an_interrupt_leaves_nothing(number: signal.Signals, code: int, bench: B
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A test runner started in the background of a shell ignores interrupts, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
         text=True,
     )
     until(lambda: is_ready(bench.state, run_id))
