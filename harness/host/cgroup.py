@@ -251,15 +251,24 @@ def claim_dead_slices(root: CgroupRoot) -> list[Slice]:
 
 @contextmanager
 def _family_locked(family: Path, *, make: bool) -> Iterator[None]:
-    """Hold the family's directory, so that making, claiming and removing do not meet."""
+    """Hold the family's directory, so that making, claiming and removing do not meet.
+
+    What is held is the directory that stands at the path now: one removed while we waited is let
+    go, or whoever holds its successor would lose it. FileNotFoundError if there is none to hold.
+    """
     while True:
-        if make:
-            family.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(family, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if make:
+                family.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(family, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, FileExistsError):  # pathlib's exist_ok looks twice, so both come
+            if make and not family.is_file():
+                continue
+            raise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if make and not _is_at(descriptor, family):
-                continue  # it was removed, and perhaps made again, while we waited
+            if not _is_at(descriptor, family):
+                continue
             yield
             return
         finally:

@@ -136,7 +136,7 @@ def test_many_at_once_share_the_family(run_id: str, cgroup_root: CgroupRoot) -> 
 
     def cycle(number: int) -> None:
         try:
-            for turn in range(10):
+            for turn in range(50):
                 Slice.create(f"{run_id}_{number}_{turn}").remove()
         except BaseException as error:  # noqa: BLE001 - a thread's error must fail the test
             errors.append(error)
