@@ -1,0 +1,113 @@
+"""Commands that measure on this host: doctor, run, gate, engine."""
+
+import argparse
+from pathlib import Path
+
+from harness.arguments import Commands, print_json
+from harness.errors import FindingError, InputError
+from harness.present.progress import Progress
+
+
+def add(commands: Commands) -> None:
+    doctor = commands.add_parser("doctor", help="is this host fit? what to do if not")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(run=_doctor)
+
+    run = commands.add_parser(
+        "run", help="one measured run", usage="assay-runner run [options] (FIXTURE | --image IMAGE -- CMD…)"
+    )
+    run.add_argument("fixture", nargs="?", help="a fixture's name or folder")
+    run.add_argument(
+        "-o", "--output", type=Path, help="the archive (default: assay-runner-spike-<run_id>.tar.gz)"
+    )
+    run.add_argument("--run-id", help="default: run_ and 32 hex digits")
+    run.add_argument("--image", help="measure CMD in this image of the engine")
+    run.add_argument("--work", type=Path, help="with --image: folder to copy to /workspace")
+    run.add_argument(
+        "--deadline", type=float, default=60.0, metavar="SECONDS", help="with --image (default 60)"
+    )
+    run.add_argument(
+        "--contract-only",
+        action="store_true",
+        help="run CMD on this host, without kernel capture or containers",
+    )
+    run.add_argument("--agent-shim", default="none", help="with --contract-only")
+    _image_unlocked(run)
+    run.set_defaults(run=_run)
+
+    gate = commands.add_parser("gate", help="acceptance and determinism of gates")
+    gate.add_argument("gates", nargs="*", metavar="GATE", help="gate or fixture names")
+    gate.add_argument("--all", action="store_true", help="every gate")
+    gate.add_argument("--runs", type=int, default=3)
+    gate.add_argument("-o", "--output", type=Path, default=Path("out/gates"))
+    _image_unlocked(gate)
+    gate.set_defaults(run=_gate)
+
+    engine = commands.add_parser("engine", help="the embedded engine").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    for action, text in (("start", "start it"), ("stop", "stop it"), ("status", "look")):
+        one = engine.add_parser(action, help=text)
+        one.add_argument("--json", action="store_true")
+        one.set_defaults(run=_engine, action=action)
+
+
+def _image_unlocked(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image-unlocked",
+        action="store_true",
+        help="measure the image although it is not the one of its lock; the archive says so",
+    )
+
+
+def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
+    from harness.engine.daemon import checks as engine_checks
+    from harness.host import doctor
+    from harness.host.state import default_state
+
+    state = default_state()
+    checks = [*doctor.checks(state), *engine_checks(state)]
+    if arguments.json:
+        print_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks])
+    else:
+        for check in checks:
+            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
+            if not check.ok:
+                print(f"     remedy: {check.remedy}")
+    return 0 if all(check.ok for check in checks) else 5
+
+
+def _run(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness import commands
+
+    return commands.run(arguments, progress)
+
+
+def _gate(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness.bench import Bench
+    from harness.gates.catalog import all_gates, find_fixture
+    from harness.gates.runner import run_gates
+    from harness.host.state import default_state
+
+    if bool(arguments.gates) == arguments.all:
+        raise InputError("name gates, or give --all", place="gate", hint="assay-runner gate openai-agents")
+    fixtures = all_gates() if arguments.all else [find_fixture(name) for name in arguments.gates]
+    with Bench(default_state(), progress.step) as bench:
+        results = run_gates(
+            bench,
+            fixtures,
+            runs=arguments.runs,
+            out=arguments.output,
+            say=progress.result,
+            image_unlocked=arguments.image_unlocked,
+        )
+    failed = [result.gate for result in results if not result.passed]
+    if failed:
+        raise FindingError(f"failed: {', '.join(failed)}", hint=f"see {arguments.output / 'summary.json'}")
+    return 0
+
+
+def _engine(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness import commands
+
+    return commands.engine(arguments, progress)
