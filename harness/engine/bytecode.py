@@ -6,13 +6,14 @@ them, and equal sources give equal bytes.
 """
 
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.engine.layers import Entry, Tree
 from harness.errors import VerificationError
 
 LOADER = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 PYTHON = "usr/bin/python3.11"
+TAG = "cpython-311"  # of its bytecode's names (PEP 3147)
 TIMEOUT_S = 300
 
 
@@ -51,6 +52,18 @@ def with_bytecode(tree: Tree, interpreter: Tree, scratch: Path) -> Tree:
             hint="build on Linux, x86-64",
         )
     return {**tree, **compiled}
+
+
+def bytecode_only(tree: Tree) -> Tree:
+    """`tree` with each compiled source replaced by its bytecode, which stands as x.pyc in its place and is
+    imported from there (PEP 3147, "Case 4: legacy pyc files and source-less imports")."""
+    moved = {
+        name: str(path.parents[1] / path.name.replace(f".{TAG}.", "."))
+        for name in tree
+        if (path := PurePosixPath(name)).match(f"__pycache__/*.{TAG}.pyc")
+    }
+    replaced = {place.removesuffix("c") for place in moved.values()}
+    return {moved.get(name, name): entry for name, entry in tree.items() if name not in replaced}
 
 
 def _place(path: Path, entry: Entry) -> None:

@@ -133,7 +133,8 @@ def refresh(folder: Path) -> str:
 def changed_input(lock: ImageLock, wanted: Recipe) -> tuple[Path, str] | None:
     """The first input file that is not the one of the lock, with what differs."""
     now = inputs_of(wanted)
-    for files, locked, found in zip(
+    for root, files, locked, found in zip(
+        (IMAGES.parent, wanted.folder),
         input_files(wanted),
         (lock.inputs.repository, lock.inputs.fixture),
         (now.repository, now.fixture),
@@ -142,7 +143,7 @@ def changed_input(lock: ImageLock, wanted: Recipe) -> tuple[Path, str] | None:
         for name in sorted(locked.keys() | found.keys()):
             if locked.get(name) != found.get(name):
                 said = f"{found.get(name, 'not an input any more')}, locked: {locked.get(name, 'nothing')}"
-                return files.get(name, wanted.folder / name), said
+                return files.get(name, root / name), said
     return None
 
 

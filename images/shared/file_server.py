@@ -14,6 +14,7 @@ TOOL = {
     "name": "read_file",
     "description": "Read a text file below the root folder.",
     "inputSchema": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+    "annotations": {"readOnlyHint": True},  # some clients run only such tools in parallel
 }
 
 
@@ -57,7 +58,7 @@ def answer(root: str, method: str, params: dict[str, Any]) -> dict[str, Any]:
         return {
             "protocolVersion": asked if asked in PROTOCOLS else PROTOCOLS[0],
             "capabilities": {"tools": {}},
-            "serverInfo": {"name": "kernel-policy-file-server", "version": "1.0.0"},
+            "serverInfo": {"name": "file-server", "version": "1.0.0"},
         }
     if method == "tools/call":
         return call(root, params)
