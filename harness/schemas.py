@@ -21,6 +21,7 @@ from harness.contracts import (
     manifest,
     policy_event,
     policy_file,
+    probe_report,
     run_event,
     runtime_drift,
     sdk_event,
@@ -113,6 +114,7 @@ _DECLARED: tuple[tuple[str, type], ...] = (
     ("assay.runner.deb_lock.v1", recipe.DebLock),
     (policy_file.SCHEMA, policy_file.PolicyFile),
     (gate_summary.SCHEMA, gate_summary.GateSummary),
+    (probe_report.SCHEMA, probe_report.ProbeReport),
     (difference.SCHEMA, difference.DifferenceReport),
     (baseline.SCHEMA, baseline.Baseline),
 )

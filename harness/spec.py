@@ -141,6 +141,15 @@ class ScenarioSpec:
 
 
 @frozen
+class ProbeSpec:
+    """What the probe's own runs need in their environment, beside a task and the ids of its calls:
+    the two of a model on tape are `identical_calls` and `no_id`."""
+
+    identical_calls: dict[str, str] = Factory(dict)
+    no_id: dict[str, str] = Factory(dict)
+
+
+@frozen
 class FixtureFile:
     """fixture.toml as written; unknown keys are refused."""
 
@@ -158,6 +167,7 @@ class FixtureFile:
     tools: ToolsSpec | None = None
     gate: GateSpec | None = None
     scenario: tuple[ScenarioSpec, ...] = ()
+    probe: ProbeSpec = ProbeSpec()
 
 
 @frozen

@@ -1,9 +1,10 @@
-"""Commands for what is measured: image, new-fixture."""
+"""Commands for what is measured: image, new-fixture, probe."""
 
 import argparse
 from pathlib import Path
 
-from harness.arguments import Commands
+from harness.arguments import Commands, image_unlocked, print_json
+from harness.errors import FindingError, InputError
 from harness.present.progress import Progress
 
 
@@ -40,6 +41,14 @@ def add(commands: Commands) -> None:
     )
     fixture.set_defaults(run=_new_fixture)
 
+    probe = commands.add_parser("probe", help="six runs, and whether this runtime may be a fixture")
+    probe.add_argument("names", nargs="*", metavar="NAME", help="a runtime's fixture, by name or folder")
+    probe.add_argument("--all", action="store_true", help="every runtime")
+    probe.add_argument("-o", "--output", type=Path, default=Path("out/probes"), metavar="DIR")
+    probe.add_argument("--json", action="store_true")
+    image_unlocked(probe)
+    probe.set_defaults(run=_probe)
+
 
 def _image(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness import image_commands
@@ -57,3 +66,33 @@ def _new_fixture(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness import commands
 
     return commands.new_fixture(arguments, progress)
+
+
+def _probe(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness.bench import Bench
+    from harness.contracts.converter import unstructure
+    from harness.gates.catalog import all_runtimes, find_fixture
+    from harness.gates.probe import probe, ways
+    from harness.host.state import default_state
+    from harness.present.probe import as_matrix, as_text
+
+    if bool(arguments.names) == arguments.all:
+        raise InputError("name runtimes, or give --all", place="probe", hint="assay-runner probe anthropic")
+    fixtures = all_runtimes() if arguments.all else [find_fixture(name) for name in arguments.names]
+    for fixture in fixtures:
+        ways(fixture)  # bad input ends here, before anything is started
+    reports = []
+    with Bench(default_state(), progress.step) as bench:
+        for fixture in fixtures:
+            report = probe(bench, fixture, out=arguments.output, image_unlocked=arguments.image_unlocked)
+            reports.append(report)
+            if not arguments.json:
+                progress.result(as_text(report))
+    if arguments.json:
+        print_json([unstructure(report) for report in reports])
+    else:
+        progress.result(as_matrix(reports))
+    failed = [report.runtime for report in reports if not report.passed]
+    if failed:
+        raise FindingError(f"may not be a fixture: {', '.join(failed)}", hint="see the rows that say FAIL")
+    return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from harness.arguments import Commands, print_json
+from harness.arguments import Commands, image_unlocked, print_json
 from harness.errors import FindingError, InputError
 from harness.present.progress import Progress
 
@@ -32,7 +32,7 @@ def add(commands: Commands) -> None:
         help="run CMD on this host, without kernel capture or containers",
     )
     run.add_argument("--agent-shim", default="none", help="with --contract-only")
-    _image_unlocked(run)
+    image_unlocked(run)
     run.set_defaults(run=_run)
 
     gate = commands.add_parser("gate", help="acceptance and determinism of gates")
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
     gate.add_argument("--all", action="store_true", help="every gate")
     gate.add_argument("--runs", type=int, default=3)
     gate.add_argument("-o", "--output", type=Path, default=Path("out/gates"))
-    _image_unlocked(gate)
+    image_unlocked(gate)
     gate.set_defaults(run=_gate)
 
     engine = commands.add_parser("engine", help="the embedded engine").add_subparsers(
@@ -50,14 +50,6 @@ def add(commands: Commands) -> None:
         one = engine.add_parser(action, help=text)
         one.add_argument("--json", action="store_true")
         one.set_defaults(run=_engine, action=action)
-
-
-def _image_unlocked(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--image-unlocked",
-        action="store_true",
-        help="measure the image although it is not the one of its lock; the archive says so",
-    )
 
 
 def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
@@ -86,8 +78,9 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
 def _gate(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness.bench import Bench
     from harness.gates.catalog import all_gates, find_fixture
-    from harness.gates.runner import run_gates
+    from harness.gates.runner import run_gates, summary_of
     from harness.host.state import default_state
+    from harness.present.gates import as_matrix
 
     if bool(arguments.gates) == arguments.all:
         raise InputError("name gates, or give --all", place="gate", hint="assay-runner gate openai-agents")
@@ -101,6 +94,8 @@ def _gate(arguments: argparse.Namespace, progress: Progress) -> int:
             say=progress.result,
             image_unlocked=arguments.image_unlocked,
         )
+    if len(results) > 1:
+        progress.result(as_matrix(summary_of(results, arguments.output)))
     failed = [result.gate for result in results if not result.passed]
     if failed:
         raise FindingError(f"failed: {', '.join(failed)}", hint=f"see {arguments.output / 'summary.json'}")

@@ -56,6 +56,12 @@ def all_gates(root: Path | None = None) -> list[Fixture]:
     return sorted((one for one in found if one.file.gate is not None), key=rank)
 
 
+def all_runtimes(root: Path | None = None) -> list[Fixture]:
+    """The fixtures of an agent SDK with an image of their own, by name."""
+    found = all_fixtures(root)
+    return [one for one in found if "sdk" in one.file.witnesses and one.file.image == one.name]
+
+
 def gate_name(fixture: Fixture) -> str:
     """The gate's name; InputError for a fixture without one."""
     if fixture.file.gate is None:

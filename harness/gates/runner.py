@@ -4,24 +4,27 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 
 from harness.bench import Bench
 from harness.contracts.canonical import to_bytes
+from harness.contracts.converter import unstructure
+from harness.contracts.gate_summary import GateResultSummary, GateSummary, RunSummary
 from harness.engine.locked_images import RunImage, image_for_run
 from harness.errors import AssayError, InputError
 from harness.gates.acceptance import failures
 from harness.gates.catalog import gate_name
 from harness.gates.determinism import divergences
+from harness.gates.matrix import GateFacts, by_runtime, facts_of
 from harness.plan import plan_fixture
 from harness.run import Measured, measure
 from harness.spec import Fixture
 
 Say = Callable[[str], None]
-SUMMARY_SCHEMA = "assay.runner.gate_summary.v1"
+SUMMARY = "summary.json"
 _WORDS = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 
@@ -37,7 +40,7 @@ class RunResult:
 
 @frozen
 class GateResult:
-    """One gate; `divergences` are empty when all compared members had equal bytes."""
+    """One gate; `divergences` are empty when all compared members had equal bytes. `facts` are of run 1."""
 
     gate: str
     fixture: str
@@ -45,6 +48,8 @@ class GateResult:
     image_locked: bool
     runs: tuple[RunResult, ...]
     divergences: tuple[str, ...]
+    id_source: str = ""
+    facts: GateFacts = Factory(GateFacts)
 
     @property
     def passed(self) -> bool:
@@ -79,7 +84,7 @@ def run_gates(
     for (fixture, name), folder in zip(gates, folders, strict=True):
         result = _run_gate(bench, fixture, images[folder], runs, out / name, say)
         results.append(result)
-        _write_summary(out / "summary.json", results)
+        (out / SUMMARY).write_bytes(to_bytes(unstructure(summary_of(results, out))) + b"\n")
     return results
 
 
@@ -120,7 +125,16 @@ def _run_gate(
     different = divergences([run.archive for run in results]) if runs > 1 else []
     if runs > 1:
         _say_result(say, f"{gate.label} {_WORDS.get(runs, str(runs))}-run determinism", different)
-    return GateResult(gate.name, fixture.name, image.id, image.locked, tuple(results), tuple(different))
+    return GateResult(
+        gate=gate.name,
+        fixture=fixture.name,
+        image_id=image.id,
+        image_locked=image.locked,
+        runs=tuple(results),
+        divergences=tuple(different),
+        id_source=fixture.file.id_source,
+        facts=facts_of(results[0].archive),
+    )
 
 
 def _verdict(measured: Measured) -> tuple[str, ...]:
@@ -150,34 +164,36 @@ def _copy_reversed(source: Path, target: Path) -> Path:
     return target
 
 
-def _write_summary(path: Path, results: list[GateResult]) -> None:
-    document = {
-        "schema": SUMMARY_SCHEMA,
-        "passed": all(result.passed for result in results),
-        "gates": [
-            {
-                "gate": result.gate,
-                "fixture": result.fixture,
-                "image_id": result.image_id,
-                "image_locked": result.image_locked,
-                "passed": result.passed,
-                "runs": [
-                    {
-                        "archive": str(run.archive.relative_to(path.parent)),
-                        "passed": not run.failures,
-                        "failures": list(run.failures),
-                        "seconds": run.seconds,
-                        "phases_ms": run.phases,
-                    }
-                    for run in result.runs
-                ],
-                "divergences": list(result.divergences),
-                "median_phases_ms": median_phases([run.phases for run in result.runs]),
-            }
-            for result in results
-        ],
-    }
-    path.write_bytes(to_bytes(document) + b"\n")
+def summary_of(results: Sequence[GateResult], out: Path) -> GateSummary:
+    """What summary.json says; archives are named relative to `out`."""
+    gates = tuple(
+        GateResultSummary(
+            gate=result.gate,
+            fixture=result.fixture,
+            id_source=result.id_source or None,
+            sdk_version=result.facts.sdk_version,
+            tool_call_ids=result.facts.tool_call_ids,
+            paths=result.facts.paths,
+            image_id=result.image_id,
+            image_locked=result.image_locked,
+            passed=result.passed,
+            runs=tuple(
+                RunSummary(
+                    archive=str(run.archive.relative_to(out)),
+                    passed=not run.failures,
+                    failures=run.failures,
+                    seconds=run.seconds,
+                    phases_ms=run.phases,
+                )
+                for run in result.runs
+            ),
+            divergences=result.divergences,
+            median_phases_ms=median_phases([run.phases for run in result.runs]),
+        )
+        for result in results
+    )
+    passed = all(result.passed for result in results)
+    return GateSummary(passed=passed, runtimes=by_runtime(gates), gates=gates)
 
 
 def median_phases(runs: list[dict[str, float]]) -> dict[str, float]:

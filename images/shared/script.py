@@ -7,7 +7,7 @@ import re
 class Script:
     """Hands out the ids of calls, and knows them again.
 
-    `ids` is what the ids begin with; three digits follow.
+    `ids` is what the ids begin with; three digits follow. Where it is empty, the model gives no id.
     """
 
     def __init__(self, task: str, ids: str) -> None:
@@ -18,9 +18,12 @@ class Script:
     def next_turn(self) -> list[tuple[str, str]]:
         """(call id, file) of each parallel call; empty when it is time for the last answer."""
         files = self.turns.pop(0) if self.turns else []
-        calls = [(f"{self.ids}{len(self.handed_out) + i:03}", file) for i, file in enumerate(files, start=1)]
+        calls = [(self._id(len(self.handed_out) + i), file) for i, file in enumerate(files, start=1)]
         self.handed_out.update(calls)
         return calls
+
+    def _id(self, number: int) -> str:
+        return f"{self.ids}{number:03}" if self.ids else ""
 
     def checked(self, call_id: str, file: object) -> str:
         """The id, if it is the model's own for this file; never one that an SDK or we made up."""

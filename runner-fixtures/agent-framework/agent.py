@@ -58,9 +58,9 @@ class Binding(FunctionMiddleware):
         self, context: FunctionInvocationContext, call_next: Callable[[], Awaitable[None]]
     ) -> None:
         # The id that the model gave; the framework has another one, of its own making, for each occurrence.
+        self.events.tool_started(context.metadata["call_id"], context.function.name)
         call_id = self.script.checked(context.metadata["call_id"], context.arguments["path"])
         context.kwargs["_meta"] = {ID_KEY: call_id}
-        self.events.tool_started(call_id, context.function.name)
         try:
             await call_next()
         finally:

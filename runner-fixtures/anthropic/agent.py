@@ -82,8 +82,8 @@ class Agent:
         raise RuntimeError(f"the model did not end within {MAX_TURNS} turns")
 
     async def call_tool(self, call: ToolUseBlock) -> dict[str, Any]:
+        self.events.tool_started(call.id, call.name)
         call_id = self.script.checked(call.id, call.input["path"])
-        self.events.tool_started(call_id, call.name)
         try:
             result = await self.session.call_tool(call.name, call.input, meta={ID_KEY: call_id})
         finally:

@@ -30,8 +30,8 @@ def tell(message: Message, events: SdkEvents, script: Script) -> None:
         for use in message.content:
             if isinstance(use, ToolUseBlock):
                 # The CLI itself sends this id to the MCP server, as _meta["claudecode/toolUseId"].
-                call_id = script.checked(use.id, use.input["path"])
-                events.tool_started(call_id, use.name.removeprefix(f"mcp__{SERVER}__"))
+                events.tool_started(use.id, use.name.removeprefix(f"mcp__{SERVER}__"))
+                script.checked(use.id, use.input["path"])
     elif isinstance(message, UserMessage):
         for result in message.content:
             if isinstance(result, ToolResultBlock):

@@ -43,13 +43,14 @@ def declared(tools: list[Any]) -> types.GenerateContentConfig:
 
 async def call_tool(session: ClientSession, call: types.FunctionCall, events: SdkEvents) -> types.Part:
     """Do what the model asked for, under the id that the model gave it."""
-    if not call.id or not call.name:
-        raise ValueError(f"a function call without an id or a name: {call}")  # never made up here
-    events.tool_started(call.id, call.name)
+    if not call.name:
+        raise ValueError(f"a function call without a name: {call}")
+    call_id = call.id or ""  # never made up here: without one, the policy proxy denies the call
+    events.tool_started(call_id, call.name)
     try:
-        result = await session.call_tool(call.name, call.args, meta={ID_KEY: call.id})
+        result = await session.call_tool(call.name, call.args, meta={ID_KEY: call_id})
     finally:
-        events.tool_ended(call.id)
+        events.tool_ended(call_id)
     text = "".join(part.text for part in result.content if part.type == "text")
     answer = types.FunctionResponse(
         id=call.id, name=call.name, response={"error" if result.is_error else "result": text}

@@ -36,7 +36,8 @@ class LocalModel(BaseChatModel):
 
     async def _agenerate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         calls = [
-            ToolCall(id=id_, name="read_file", args={"path": file}) for id_, file in self.script.next_turn()
+            ToolCall(id=call_id or None, name="read_file", args={"path": file})
+            for call_id, file in self.script.next_turn()
         ]
         given = "\n".join(str(message.text) for message in messages if isinstance(message, ToolMessage))
         answer = AIMessage(content="" if calls else given, tool_calls=calls)

@@ -67,7 +67,7 @@ class SdkEvents {
 }
 
 // Each line of the task is one turn, each file it names one call (parallel within the turn); the last turn
-// repeats what the tools gave.
+// repeats what the tools gave. Without `ids` the model gives its calls no id.
 class LocalModel {
   handedOut = new Map(); // call id -> the file it asks for
   #turns;
@@ -88,7 +88,7 @@ class LocalModel {
   }
 
   #readFile(file) {
-    const callId = this.ids + String(this.handedOut.size + 1).padStart(3, '0');
+    const callId = this.ids && this.ids + String(this.handedOut.size + 1).padStart(3, '0');
     this.handedOut.set(callId, file);
     const args = JSON.stringify({ path: file });
     return { type: 'function_call', callId, name: 'read_file', status: 'completed', arguments: args };
@@ -109,7 +109,8 @@ function installed(name) {
   return JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8'));
 }
 
-async function work(events, { task, ids, hiddenWrite }) {
+async function work(events, scenario) {
+  const { ASSAY_RUNNER_TASK: task = scenario.task, ASSAY_RUNNER_CALL_IDS: ids = scenario.ids } = process.env;
   const model = new LocalModel(ids);
   // The SDK's resolver is not told which call it serves; the async context of the call's start hook is.
   const call = new AsyncLocalStorage();
@@ -132,7 +133,7 @@ async function work(events, { task, ids, hiddenWrite }) {
     call.enterWith(toolCall.callId);
     events.toolStarted(toolCall.callId, tool.name);
     // What the gate is about: done by the agent itself, seen by neither the SDK's hooks nor the policy.
-    if (hiddenWrite) fs.writeFileSync(HIDDEN, 'hidden delegated write\n');
+    if (scenario.hiddenWrite) fs.writeFileSync(HIDDEN, 'hidden delegated write\n');
   });
   runner.on('agent_tool_end', (_context, _agent, _tool, _result, { toolCall }) => {
     events.toolEnded(toolCall.callId);

@@ -30,7 +30,10 @@ def local_model(script: Script) -> FunctionModel:
     """Calls read_file as scripted, then repeats what the tool gave."""
 
     async def respond(messages: list[ModelMessage], _info: AgentInfo) -> ModelResponse:
-        calls = [ToolCallPart("read_file", {"path": file}, call_id) for call_id, file in script.next_turn()]
+        calls = [
+            ToolCallPart("read_file", {"path": file}, **({"tool_call_id": call_id} if call_id else {}))
+            for call_id, file in script.next_turn()
+        ]
         if calls:
             return ModelResponse(parts=calls)
         parts = [part for message in messages if isinstance(message, ModelRequest) for part in message.parts]
@@ -47,9 +50,9 @@ async def work(events: SdkEvents) -> None:
     async def call_tool(
         context: RunContext[None], call: CallToolFunc, tool: str, args: dict[str, Any]
     ) -> Any:
-        # The framework makes up an id where the model gave none: such a call is refused here.
+        events.tool_started(context.tool_call_id or "", tool)
+        # The framework makes up an id where the model gave none: told of, but refused here.
         call_id = script.checked(context.tool_call_id or "", args["path"])
-        events.tool_started(call_id, tool)
         try:
             return await call(tool, args, metadata={ID_KEY: call_id})
         finally:

@@ -46,7 +46,8 @@ class SdkEvents {
 }
 
 // A language model of the SDK's own interface (specification v4). Each line of the task is one turn, each file
-// it names one call (parallel within the turn); the last turn repeats what the tools gave.
+// it names one call (parallel within the turn); the last turn repeats what the tools gave. Without `ids` the
+// model gives its calls no id.
 class LocalModel {
   specificationVersion = 'v4';
   provider = 'local';
@@ -72,7 +73,7 @@ class LocalModel {
   }
 
   #readFile(file) {
-    const toolCallId = this.ids + String(this.handedOut.size + 1).padStart(3, '0');
+    const toolCallId = this.ids && this.ids + String(this.handedOut.size + 1).padStart(3, '0');
     this.handedOut.set(toolCallId, file);
     return { type: 'tool-call', toolCallId, toolName: 'read_file', input: JSON.stringify({ path: file }) };
   }
