@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 
@@ -111,7 +112,7 @@ def _report(fixture: Fixture, image: RunImage, runs: dict[str, Seen], source: Pa
         locked=lock.runtime if lock else {},
     )
     rows = judge(runs, declared)
-    first = next(iter(runs[SINGLE[0]]["layers/sdk.ndjson"]), {})
+    first: dict[str, Any] = next(iter(runs[SINGLE[0]]["layers/sdk.ndjson"]), {})
     return ProbeReport(
         runtime=fixture.name,
         sdk_name=first.get("sdk_name"),

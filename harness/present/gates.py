@@ -8,7 +8,7 @@ _NUMBERS = frozenset({3, 4, 5})
 
 
 def as_matrix(summary: GateSummary) -> str:
-    """Aligned columns; calls and paths are distinct ones of all the runtime's gates, times those of all runs."""
+    """Aligned columns; distinct calls and paths of the runtime's gates, seconds of all its runs."""
     rows = [["runtime", "SDK version", "id source", "calls", "paths", "wall time", "verdict"]]
     rows += [
         [
