@@ -247,16 +247,11 @@ def _shape(runs: Mapping[str, Seen], _declared: Declared) -> Findings:
 def _boundary(runs: Mapping[str, Seen], declared: Declared) -> Findings:
     for name in SINGLE:
         health = runs[name]["observation-health.json"]
-        wrong = [
-            f"{key} is {health[key]}, not {value}" for key, value in HEALTH.items() if health[key] != value
-        ]
+        wrong = [f"{key} is {health[key]}" for key, value in HEALTH.items() if health[key] != value]
         yield not wrong, f"{name}: {'; '.join(wrong) or 'health is clean'}"
     refused = runs[NO_ID]["companion/accounting.json"]
-    reasons = refused["unclean"]
-    yield (
-        bool(reasons),
-        f"the run without an id is {'not clean: ' + ', '.join(reasons) if reasons else 'clean'}",
-    )
+    because = ", ".join(refused["unclean"]) or "nothing"
+    yield not refused["clean"], f"the run without an id is not clean because of: {because}"
     more = [f"network {declared.network!r}"] if declared.network != "none" else []
     more += [f"volatile {glob}" for glob in declared.volatile]
     yield True, f"declared beyond the usual: {', '.join(more) or 'nothing'}"
