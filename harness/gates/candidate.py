@@ -6,7 +6,7 @@ gives its call no id. Every finding says what was seen; one that fails names bot
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from attrs import frozen
 
 from harness.bundle.verify import check
 from harness.contracts.probe_report import ProbeFinding, ProbeRow
-from harness.gates.determinism import divergences
 
 SINGLE = ("single-1", "single-2", "single-3")
 MULTI, IDENTICAL, NO_ID = "multi-tool", "identical-calls", "no-id"
@@ -46,7 +45,8 @@ Findings = Iterator[tuple[bool, str]]
 class Declared:
     """What is known of the runtime before it runs: from fixture.toml and image.lock.toml.
 
-    multi_ids  the ids that its model gives the calls of multi-tool; locked  package -> version
+    multi_ids  the ids that its model gives the calls of multi-tool; locked  package -> version;
+    divergences  what `determinism.divergences` says of the three runs
     """
 
     id_source: str
@@ -55,21 +55,16 @@ class Declared:
     multi_ids: tuple[str, ...]
     image_id: str | None
     locked: dict[str, str]
+    divergences: tuple[str, ...] = ()
 
 
+@frozen
 class Seen:
-    """One archive as documents by member; VerificationError if it does not hold.
+    """One run: its archive's documents by member, and the data of its raw decision log, which alone has the
+    reason of a denial."""
 
-    `decisions`: the raw decision log beside it, which alone has the reason of a denial.
-    """
-
-    def __init__(self, archive: Path, decision_log: bytes) -> None:
-        self.archive = archive
-        self.decisions = [json.loads(line)["data"] for line in decision_log.splitlines()]
-        self.documents: dict[str, Any] = {
-            name: json.loads(data) if name.endswith(".json") else [json.loads(x) for x in data.splitlines()]
-            for name, data in check(archive).members.items()
-        }
+    documents: Mapping[str, Any]
+    decisions: Sequence[Mapping[str, Any]]
 
     def __getitem__(self, member: str) -> Any:
         return self.documents[member]
@@ -85,6 +80,15 @@ class Seen:
     def roles_at(self, path: str) -> list[str]:
         """Who touched it, by the kernel."""
         return sorted({x["role"] for x in self["companion/kernel.ndjson"] if x["path"] == path})
+
+
+def seen(archive: Path, decision_log: bytes) -> Seen:
+    """Read back what a run left; VerificationError for an archive that does not hold."""
+    documents = {
+        name: json.loads(data) if name.endswith(".json") else [json.loads(line) for line in data.splitlines()]
+        for name, data in check(archive).members.items()
+    }
+    return Seen(documents, [json.loads(line)["data"] for line in decision_log.splitlines()])
 
 
 def judge(runs: Mapping[str, Seen], declared: Declared) -> tuple[ProbeRow, ...]:
@@ -219,8 +223,7 @@ def _locked(runs: Mapping[str, Seen], declared: Declared) -> Findings:
     for name, version in sorted(told, key=str):
         locked = declared.locked.get(name or "")
         yield version == locked is not None, f"{name}: {version} told, {locked} locked"
-    different = divergences([runs[name].archive for name in SINGLE])
-    yield not different, different[0] if different else "three runs, equal bytes"
+    yield not declared.divergences, next(iter(declared.divergences), "three runs, equal bytes")
 
 
 def _fit(runs: Mapping[str, Seen], _declared: Declared) -> Findings:

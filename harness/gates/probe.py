@@ -15,12 +15,13 @@ from harness.engine.image_lock import read_lock
 from harness.engine.locked_images import RunImage, image_for_run
 from harness.errors import InputError
 from harness.evidence.model import Role
-from harness.gates.candidate import IDENTICAL, MULTI, NO_ID, SINGLE, TARGET, Declared, Seen, judge
+from harness.gates.candidate import IDENTICAL, MULTI, NO_ID, SINGLE, TARGET, Declared, Seen, judge, seen
+from harness.gates.determinism import divergences
 from harness.plan import plan_fixture
 from harness.run import measure
 from harness.spec import Fixture
 
-REPORT = "probe.json"
+REPORT, ARCHIVE = "probe.json", "runner-probe.tar.gz"
 LOG = "decision-log.ndjson"
 OUTPUT = "agent-output.txt"  # for people: why an agent refused a call is not in the archive
 TASK = "probe-task.txt"
@@ -44,7 +45,8 @@ def probe(bench: Bench, fixture: Fixture, *, out: Path, image_unlocked: bool = F
     for name, (way, task) in todo.items():
         bench.progress(f"{fixture.name}: {name}")
         runs[name] = _run(bench, way, image, folder / name, task)
-    report = _report(fixture, image, runs, source)
+    different = divergences([folder / name / ARCHIVE for name in SINGLE])
+    report = _report(fixture, image, runs, tuple(different))
     (folder / REPORT).write_bytes(to_bytes(unstructure(report)) + b"\n")
     return report
 
@@ -79,7 +81,7 @@ def ways(fixture: Fixture) -> dict[str, tuple[Fixture, str]]:
 
 def _run(bench: Bench, fixture: Fixture, image: RunImage, folder: Path, task: str) -> Seen:
     folder.mkdir(parents=True)
-    archive = folder / "runner-probe.tar.gz"
+    archive = folder / ARCHIVE
     with tempfile.TemporaryDirectory(prefix="assay-probe-") as scratch:
         inputs = Path(shutil.copytree(fixture.inputs, Path(scratch) / "inputs"))
         if task:
@@ -97,19 +99,22 @@ def _run(bench: Bench, fixture: Fixture, image: RunImage, folder: Path, task: st
     measured.write(archive)
     (folder / LOG).write_bytes(measured.decision_log)
     (folder / OUTPUT).write_text(measured.output[Role.SUBJECT], encoding="utf-8")
-    return Seen(archive, measured.decision_log)
+    return seen(archive, measured.decision_log)
 
 
-def _report(fixture: Fixture, image: RunImage, runs: dict[str, Seen], source: Path) -> ProbeReport:
-    lock, multi = read_lock(source), next(one for one in fixture.scenarios if one.scenario == MULTI)
-    assert multi.file.gate is not None, "a scenario has a gate"
+def _report(
+    fixture: Fixture, image: RunImage, runs: dict[str, Seen], different: tuple[str, ...]
+) -> ProbeReport:
+    lock = read_lock(fixture.folder.parent / fixture.file.image)
+    multi = next(one.gate for one in fixture.file.scenario if one.name == MULTI)
     declared = Declared(
         id_source=fixture.file.id_source,
         network=fixture.file.network,
         volatile=fixture.file.volatile,
-        multi_ids=multi.file.gate.tool_call_ids,
+        multi_ids=multi.tool_call_ids,
         image_id=lock.id if lock else None,
         locked=lock.runtime if lock else {},
+        divergences=different,
     )
     rows = judge(runs, declared)
     first: dict[str, Any] = next(iter(runs[SINGLE[0]]["layers/sdk.ndjson"]), {})
@@ -122,5 +127,5 @@ def _report(fixture: Fixture, image: RunImage, runs: dict[str, Seen], source: Pa
         image_locked=image.locked,
         passed=all(row.passed for row in rows),
         rows=rows,
-        runs={name: f"{name}/{run.archive.name}" for name, run in runs.items()},
+        runs={name: f"{name}/{ARCHIVE}" for name in runs},
     )
