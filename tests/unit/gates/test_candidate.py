@@ -196,7 +196,7 @@ def test_a_made_up_id_that_is_believed_fails_with_both_values(runs: Runs) -> Non
 
 def test_a_made_up_id_that_is_refused_is_told_and_passes(runs: Runs) -> None:
     told = [event("tool_call_started", "pyd_ai_0"), event("run_failed")]
-    runs[NO_ID] = Seen(runs[NO_ID].documents | {SDK: told}, [])
+    runs[NO_ID] = Seen({**runs[NO_ID].documents, SDK: told}, [])
     assert failed(runs) == {}
     identity = judge(runs, DECLARED)[1]
     (text,) = (finding.text for finding in identity.findings if "model gave null" in finding.text)
