@@ -1,6 +1,7 @@
 """The main job: every gate on the real engine and kernel, and gates that must not pass."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from harness.bench import Bench
 from harness.bundle.reader import read_archive
+from harness.engine.locked_images import refresh_lock
+from harness.errors import EvidenceError
 from harness.gates.catalog import all_gates, find_fixture, gate_name
 from harness.gates.runner import run_gates
 from harness.host.state import State
@@ -17,6 +20,7 @@ from harness.plan import FIXTURES
 
 pytestmark = pytest.mark.linux
 
+ANTHROPIC_2_10_0 = "sha256:1b91b2b4aa2bab44db8712e8a9053454bcff6daa3e6f5f11d85dc38b37d0a2a3"
 SPINE = ("kernel-only", "kernel-policy", "openai-agents-kernel-policy", "openai-agents-hidden-write")
 
 
@@ -83,6 +87,25 @@ def test_another_sdk_version_than_expected_fails_and_is_named(
     assert not result.passed
     assert said[0].startswith("FAIL: ")
     assert 'sdk sdk_version: expected ["0.19.0"], found ["0.20.0"]' in said[1]
+
+
+def test_another_sdk_in_the_image_fails_and_is_named(bench: Bench, fixtures: Path, tmp_path: Path) -> None:
+    """The package lock moves on, the expectations do not: first the image's lock says so, then the gate."""
+    folder, said = fixtures / "anthropic", list[str]()
+    lock = folder / "requirements.lock"
+    pinned = re.compile(r"^anthropic==.*(\n    --hash=.*)*", re.MULTILINE)
+    text, replaced = pinned.subn(f"anthropic==2.10.0 --hash={ANTHROPIC_2_10_0}", lock.read_text())
+    assert replaced == 1
+    lock.write_text(text)
+    fixture, out = find_fixture("anthropic", fixtures), tmp_path / "out"
+    with pytest.raises(EvidenceError, match=r"requirements\.lock changed"):
+        run_gates(bench, [fixture], runs=1, out=out, say=said.append)
+    _, new = refresh_lock(folder, state=bench.state, progress=print)
+    assert new.runtime["anthropic"] == "2.10.0"
+    (result,) = run_gates(bench, [fixture], runs=1, out=out, say=said.append)
+    assert not result.passed
+    assert said[0].startswith("FAIL: ")
+    assert '  sdk sdk_version: expected ["2.11.0"], found ["2.10.0"]' in said
 
 
 def test_a_run_that_differs_fails_with_the_first_pointer(

@@ -9,9 +9,11 @@ import pytest
 
 from harness.bundle.reader import Archive
 from harness.contracts.manifest import ArchiveManifest
+from harness.engine.image_lock import read_lock
 from harness.errors import InputError
 from harness.gates import acceptance
 from harness.gates.catalog import ORDER, all_gates, find_fixture, gate_name
+from harness.spec import Fixture
 
 Documents = dict[str, Any]
 
@@ -43,7 +45,7 @@ def documents() -> Documents:
             "bindings": [{"tool_call_id": call, "kernel_event_count": 2, "window": acceptance.WINDOW}],
             "ambiguities": [],
         },
-        "layers/kernel.ndjson": [{"kind": "openat"}, {"kind": "openat"}],
+        "layers/kernel.ndjson": [{"kind": "openat", "value": path} for path in ("/a", "/b")],
         "layers/policy.ndjson": [{"tool_call_id": call}],
         "layers/sdk.ndjson": [
             {
@@ -65,7 +67,9 @@ def documents() -> Documents:
     }
 
 
-def judged(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def judged(
+    documents: Documents, monkeypatch: pytest.MonkeyPatch, fixture: Fixture | None = None
+) -> list[str]:
     members = {
         name: json.dumps(value).encode()
         if name.endswith(".json")
@@ -74,7 +78,7 @@ def judged(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     }
     archive = Archive("any", members, ArchiveManifest(run_id="r", files={}))
     monkeypatch.setattr(acceptance, "check", lambda _: archive)
-    return acceptance.failures(Path("any"), find_fixture("openai-agents"))
+    return acceptance.failures(Path("any"), fixture or find_fixture("openai-agents"))
 
 
 def test_a_good_archive_is_accepted(documents: Documents, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,3 +145,33 @@ def test_the_catalog_is_in_contract_order_and_names_what_it_knows() -> None:
     with pytest.raises(InputError, match=r"known: .*kernel-only.*openai-agents"):
         find_fixture("no-such-gate")
     assert find_fixture("openai-agents-kernel-policy").name == "openai-agents"
+
+
+SDK_GATES = [fixture for fixture in all_gates() if fixture.file.gate and fixture.file.gate.sdk]
+
+
+@pytest.mark.parametrize("fixture", SDK_GATES, ids=lambda fixture: fixture.name)
+def test_another_version_of_any_sdk_is_named(
+    fixture: Fixture, documents: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fixture.file.gate is not None
+    expected = fixture.file.gate.sdk
+    assert expected is not None
+    lines = documents["layers/sdk.ndjson"]
+    for line in lines:
+        line.update(sdk_name=expected.name, sdk_version=expected.version, source=expected.source)
+    assert not [one for one in judged(documents, monkeypatch, fixture) if "sdk_version" in one]
+    for line in lines:
+        line["sdk_version"] = "0.0.1"
+    found = [one for one in judged(documents, monkeypatch, fixture) if "sdk_version" in one]
+    assert found == [f'sdk sdk_version: expected ["{expected.version}"], found ["0.0.1"]']
+
+
+@pytest.mark.parametrize("fixture", SDK_GATES, ids=lambda fixture: fixture.name)
+def test_the_version_that_a_gate_expects_is_the_locked_one(fixture: Fixture) -> None:
+    """A lock that moves on without the expectation is caught here already, before any run."""
+    assert fixture.file.gate is not None
+    assert fixture.file.gate.sdk is not None
+    lock = read_lock(fixture.folder.parent / fixture.file.image)
+    assert lock is not None
+    assert lock.runtime[fixture.file.gate.sdk.name] == fixture.file.gate.sdk.version
