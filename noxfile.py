@@ -39,6 +39,13 @@ def images(session: nox.Session) -> None:
     _product(session, "image", "build")
 
 
+@nox.session
+def image_proof(session: nox.Session) -> None:
+    """Every image twice from empty caches, in two places with little in common; then saved and loaded."""
+    file = "tests/linux/proof_images.py"
+    session.run("python", "-m", "pytest", "-s", file, *session.posargs)
+
+
 def _define_gates() -> None:
     """One session a gate: gate_kernel_only, gate_openai_agents_kernel_policy, …"""
     for path in sorted(ROOT.glob("runner-fixtures/*/fixture.toml")):

@@ -130,8 +130,12 @@ def _ask(*command: str) -> subprocess.CompletedProcess[str]:
         raise EnvironmentUnfitError(f"{command[0]} gave no answer", hint="check the network") from None
 
 
+@cache
 def _unpack(deb: Path) -> Tree:
-    """Regular files and symbolic links of a package, under their place in a merged /usr."""
+    """Regular files and symbolic links of a package, under their place in a merged /usr.
+
+    Done once in a process: `deb` is named by its digest, which `fetch` checks each time.
+    """
     if shutil.which("dpkg-deb") is None:
         raise EnvironmentUnfitError("dpkg-deb is not installed", hint="install dpkg")
     tree: dict[str, Entry] = {}

@@ -2,11 +2,12 @@
 
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from harness.errors import EnvironmentUnfitError, VerificationError
 
 LABEL_IMAGE = "dev.assay.runner.image"
 LABEL_ROOTS = "dev.assay.runner.runtime_roots"
+UNUSED_DAYS = 30
 PATHS = {"python": "/usr/bin", "node": "/opt/node/bin:/usr/bin"}
 
 Progress = Callable[[str], None]
@@ -119,10 +121,12 @@ def find_list(digest: str, *, state: Path) -> list[Listed] | None:
     for record in sorted((state / "cache" / "layers").glob("*.json")):
         try:
             layer = _recorded(record)
+            if layer.digest == digest:
+                return read_list(layer)
         except VerificationError:
             continue  # another version of this program wrote it
-        if layer.digest == digest and layer.list_path.exists():
-            return read_list(layer)
+        except FileNotFoundError:
+            continue  # it is being removed
     return None
 
 
@@ -145,6 +149,8 @@ def _image(wanted: Recipe, parts: list[tuple[str, Layer]]) -> BuiltImage:
 
 def _layer(plan: LayerPlan, state: Path, progress: Progress) -> Layer:
     """The layer of `plan` as recorded when it was built; built now if it never was."""
+    with suppress(OSError):  # not there, or nothing can be removed from there either
+        os.utime(_record(plan, state))  # in use, and said so before it is looked at: see _remove_unused
     kept = _kept(plan, state)
     if kept is not None:
         return kept
@@ -164,9 +170,25 @@ def _layer(plan: LayerPlan, state: Path, progress: Progress) -> Layer:
         said = {"digest": kept.digest, "size": kept.size, "files": kept.files}
         part.write_text(json.dumps(said), encoding="utf-8")
         part.rename(record)
+        _remove_unused(record.parent)
         took = time.monotonic() - begun
         progress(f"built image layer {plan.title}: {kept.size / 1e6:.1f} MB in {took:.1f} s")
         return kept
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the layers that no build has asked for in UNUSED_DAYS; called by who holds the cache's lock."""
+    oldest = time.time() - UNUSED_DAYS * 86400
+    for record in folder.glob("*.json"):
+        if record.stat().st_mtime < oldest:
+            aside = record.with_suffix(".gone")
+            record.rename(aside)  # nobody finds it any more
+            if aside.stat().st_mtime >= oldest:  # but somebody just has
+                aside.rename(record)
+    for gone in folder.glob("*.gone"):
+        for kind in (".tar", ".files"):
+            gone.with_suffix(kind).unlink(missing_ok=True)
+        gone.unlink()
 
 
 def _record(plan: LayerPlan, state: Path) -> Path:
@@ -174,10 +196,10 @@ def _record(plan: LayerPlan, state: Path) -> Path:
 
 
 def _kept(plan: LayerPlan, state: Path) -> Layer | None:
-    record = _record(plan, state)
-    if not record.exists():
+    try:
+        layer = _recorded(_record(plan, state))
+    except FileNotFoundError:
         return None
-    layer = _recorded(record)
     return layer if layer.path.exists() and layer.list_path.exists() else None
 
 

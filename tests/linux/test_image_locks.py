@@ -1,7 +1,9 @@
 """Images are what their locks say, whoever builds them and wherever; nothing else is built or measured."""
 
+import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from harness.cli import main
 from harness.engine.daemon import engine_paths
 from harness.engine.image_lock import LOCK_NAME, ImageLock, read_lock
 from harness.engine.images import BuiltImage, build_image, ensure_image, kept_image
+from harness.engine.layer_plans import check_downloads
 from harness.engine.locked_images import image_for_run
 from harness.engine.recipe import IMAGES, load_base, load_recipe
 from harness.errors import EvidenceError
@@ -28,6 +31,7 @@ from harness.host.state import State
 from harness.plan import FIXTURES, Plan, plan_fixture
 from harness.run import measure
 from harness.scaffold import RUNTIMES
+from tests.linux.saved_images import saved_and_loaded
 
 pytestmark = pytest.mark.linux
 
@@ -149,25 +153,24 @@ def test_an_image_is_the_locked_one_also_after_it_was_saved_and_loaded(
 ) -> None:
     assert main(["-q", "image", "build", name]) == 0
     lock = lock_in(FIXTURES / name)
-    with (tmp_path / "saved.tar").open("wb") as saved:
-        for chunk in engine.images.get(lock.id).save(named=True):
-            saved.write(chunk)
-    engine.images.remove(lock.id, force=True)
-    assert lock.id not in known_to(engine)
-    with (tmp_path / "saved.tar").open("rb") as saved:
-        (loaded,) = engine.images.load(saved)
-    assert loaded.id == lock.id
+    assert saved_and_loaded(engine, lock.id, tmp_path / "saved.tar") == lock.id
 
 
 @pytest.mark.parametrize(
     ("name", "limit"),
-    [("kernel-policy", 52_000_000), ("gemini-google-genai", 104_000_000), ("openai-agents", 273_000_000)],
+    [
+        ("kernel-only", 36_000_000),
+        ("anthropic", 104_000_000),
+        ("gemini-google-genai", 104_000_000),
+        ("openai-agents", 273_000_000),
+    ],
 )
 def test_images_stay_below_their_limit(
     state: State, engine: docker.DockerClient, name: str, limit: int
 ) -> None:
+    """As `image list` says it, and as the engine does: it counts files without tar's headers and padding."""
     image = ensure_image(engine, name, state=state.root, fixtures=FIXTURES, progress=print)
-    assert engine.images.get(image.id).attrs["Size"] <= limit
+    assert engine.images.get(image.id).attrs["Size"] < image.size <= limit
 
 
 # One flipped byte
@@ -251,6 +254,33 @@ def test_one_other_byte_in_a_cache_stops_the_build_by_name(
     flip(files[kind], at=1000)
     assert main(["-q", "image", "build", str(fixture)]) == 0  # it was that one byte
     assert known_to(engine) - before == {lock_in(fixture).id}
+
+
+@pytest.mark.parametrize("kind", ["npm", "pip"])
+def test_one_other_byte_in_a_kept_package_stops_the_build_by_name(
+    kind: str, state: State, own_caches: Path, engine: docker.DockerClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (name,) = (one for one in LOCKED if kind in [layer.title for layer in lock_in(FIXTURES / one).layer])
+    build_image(name, state=state.root, fixtures=FIXTURES, progress=print)
+    app = load_recipe(FIXTURES / name).file.app
+    if kind == "npm":
+        packages = json.loads((FIXTURES / name / str(app.npm)).read_bytes())["packages"]
+        digest = base64.b64decode(packages["node_modules/ai"]["integrity"].removeprefix("sha512-")).hex()
+        place = Path("npm/_cacache/content-v2/sha512", digest[:2], digest[2:4], digest[4:])
+    else:
+        digest = re.findall(r"sha256:(\w{64})", (FIXTURES / name / str(app.pip)).read_text())[0]
+        (wheel,) = (state.cache / "wheels" / digest).iterdir()
+        place = wheel.relative_to(state.cache)
+    (own_caches / place).parent.mkdir(parents=True)
+    (own_caches / place).symlink_to(state.cache / place)
+    check_downloads(load_recipe(FIXTURES / name), own_caches.parent)
+    flip(own_caches / place)
+    before = known_to(engine)
+    assert main(["-q", "image", "build", name]) == 4
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"assay-runner: {own_caches / place}: PackageDigestMismatch" in said.err
+    assert known_to(engine) == before
 
 
 def test_an_image_without_a_lock_is_not_built(fixture: Path, capsys: pytest.CaptureFixture[str]) -> None:

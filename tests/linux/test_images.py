@@ -56,11 +56,6 @@ def test_pinned_parts_become_the_locked_layers(
     assert lock == lock_of(load_recipe(FIXTURES / name), image)
 
 
-def test_images_stay_small(python_image: BuiltImage, node_image: BuiltImage) -> None:
-    assert python_image.size < 36_000_000
-    assert node_image.size < 200_000_000
-
-
 def test_an_unchanged_image_is_found_in_50_ms(
     engine: docker.DockerClient, state: State, node_image: BuiltImage
 ) -> None:
