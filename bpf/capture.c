@@ -16,7 +16,6 @@
 #define WMAX 4096
 #define RMAX 4096
 #define ARGV_MAX 4095
-#define SYSCALLS 512
 #define AT_CWD (-100)
 
 /*
@@ -36,7 +35,7 @@ struct scratch {
 
 BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
 BPF_PERCPU_ARRAY(counters, u64, KINDS * COUNTS);
-BPF_ARRAY(rules, struct syscall_rule, SYSCALLS);
+BPF_ARRAY(rules, struct syscall_rule, FOREIGN_RULE + 1); /* by syscall number */
 BPF_CGROUP_ARRAY(slice, 3);          /* 0 the run, 1 subject, 2 tools */
 BPF_ARRAY(started, u32, 4);          /* per role: start boundary passed */
 BPF_TABLE("lru_hash", u32, u32, members, 16384); /* tgid -> role */
@@ -316,9 +315,9 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
   s64 ret = ctx->args[1];
   u32 nr = rd8(regs, OFF_pt_regs__orig_ax);
   u32 status = rd4(bpf_get_current_task(), OFF_task_struct__thread_info_status);
-  struct syscall_rule foreign = {.kind = KIND_COMPAT}, *rule = &foreign;
   /* TS_COMPAT, or the x32 bit: a foreign syscall table. -1 is sigreturn. */
-  if (!(status & 2) && (nr >> 30) != 1) rule = rules.lookup(&nr);
+  u32 at = status & 2 || (nr >> 30) == 1 ? FOREIGN_RULE : nr;
+  struct syscall_rule *rule = rules.lookup(&at);
   if (!rule || !rule->kind) return 0;
   if (rule->when == 1 && ret >= 0) return 0;
   if (rule->address || rule->message) {

@@ -18,6 +18,8 @@
 #define KIND_COMPAT 10
 #define KINDS 16
 
+#define FOREIGN_RULE 512    /* place of the rule for calls of another table than x86-64's */
+
 #define FLAG_TRUNCATED 1   /* a path or a name did not fit */
 #define FLAG_DETACHED 2    /* the walk ended outside the process's root */
 #define FLAG_UNREADABLE 4  /* the user string could not be read */

@@ -7,7 +7,7 @@ watched: the open's access mode already says it.
 
 from attrs import astuple, frozen
 
-OPEN, EXEC, PATH, SOCK, URING = 1, 2, 5, 6, 9  # KIND_* of bpf/record.h
+OPEN, EXEC, PATH, SOCK, URING, COMPAT = 1, 2, 5, 6, 9, 10  # KIND_* of bpf/record.h
 FAILED_ONLY = 1
 
 
@@ -93,4 +93,5 @@ X86_64: dict[int, SyscallRule] = {
     425: SyscallRule(URING),  # io_uring_setup
     426: SyscallRule(URING),  # io_uring_enter
     427: SyscallRule(URING),  # io_uring_register
+    512: SyscallRule(COMPAT),  # FOREIGN_RULE of bpf/record.h: any call of the 32-bit or x32 table
 }
