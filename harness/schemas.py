@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import (
+    attestation,
     baseline,
     capability_diff,
     claims,
@@ -117,6 +118,8 @@ _DECLARED: tuple[tuple[str, type], ...] = (
     (probe_report.SCHEMA, probe_report.ProbeReport),
     (difference.SCHEMA, difference.DifferenceReport),
     (baseline.SCHEMA, baseline.Baseline),
+    (attestation.HEALTH_SCHEMA, attestation.AttestedHealth),
+    (attestation.STATEMENT_SCHEMA, attestation.RuntimeTraceStatement),
 )
 
 FILES: tuple[SchemaFile, ...] = (

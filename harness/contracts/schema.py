@@ -14,6 +14,7 @@ import attrs
 from attrs import frozen
 
 from harness.contracts import cross_runtime_diff, fidelity, projection, runtime_drift
+from harness.contracts.attestation import Hex256
 from harness.contracts.capability_diff import Nothing
 from harness.contracts.converter import CONSTANT, OMIT_NONE, REQUIRED, Natural, NonEmpty, Rule
 from harness.contracts.policy_file import PATH_GLOB, RESERVED_IDS, Names, PathGlobs, RuleId
@@ -47,6 +48,7 @@ _RULES: dict[Rule, Schema] = {
     _rule(NonEmpty): {"pattern": r"\S"},
     _rule(RunId): {"pattern": "^[A-Za-z0-9_-]+" + _END},
     _rule(Digest): {"pattern": "^sha256:[0-9a-f]{64}" + _END},
+    _rule(Hex256): {"pattern": "^[0-9a-f]{64}" + _END},
     _rule(OrderedSet): {"uniqueItems": True},
     _rule(Nothing): {"maxItems": 0},
     _rule(Names): _SPELT,

@@ -10,6 +10,7 @@ import attrs
 from hypothesis import strategies as st
 
 from harness.contracts import (
+    attestation,
     capability_diff,
     cross_runtime_diff,
     fidelity,
@@ -35,6 +36,7 @@ KNOWN: list[tuple[Any, Documents]] = [
     (rules.RunId, RUN_IDS),
     (rules.Digest, st.just(DIGEST)),
     (rules.OrderedSet, st.sets(NAMES, max_size=3).map(sorted)),
+    (attestation.Hex256, st.just("0f" * 32)),
     (capability_diff.Nothing, st.just([])),
     (policy_file.Names, st.lists(st.sampled_from(["a", "b*"]), min_size=1, max_size=2, unique=True)),
     (policy_file.PathGlobs, st.lists(st.sampled_from(GLOBS), min_size=1, max_size=2, unique=True)),
