@@ -16,13 +16,14 @@ from securesystemslib import dsse
 from securesystemslib.exceptions import VerificationError as UnacceptedError
 from securesystemslib.signer import CryptoSigner, Key, Signature, Signer, SSlibKey
 
-from harness.contracts.attestation import PAYLOAD_TYPE, Envelope, Statement
+from harness.contracts.attestation import MAX_BUNDLE, PAYLOAD_TYPE, Envelope, Statement
 from harness.contracts.canonical import JsonError, load_json, to_bytes
 from harness.contracts.converter import ContractError, parse, unstructure
 from harness.errors import InputError, VerificationError
 
+__all__ = ["Key", "Signer", "load_public_key", "load_signer", "sign", "verify_envelope"]
+
 T = TypeVar("T")
-MAX_ENVELOPE = 32 << 20
 _MAX_KEY = 16 << 10
 _ENVIRONMENT = "env:"
 _NEW_KEY = "make one: openssl genpkey -algorithm ed25519 -out key.pem"
@@ -73,9 +74,9 @@ def sign(statement: object, signer: Signer) -> bytes:
     envelope = dsse.Envelope(to_bytes(unstructure(statement)), PAYLOAD_TYPE, {})
     envelope.sign(signer)
     line = to_bytes(envelope.to_dict()) + b"\n"
-    if len(line) > MAX_ENVELOPE:
+    if len(line) > MAX_BUNDLE:
         raise InputError(
-            f"the attestation would have {len(line)} bytes; no more than {MAX_ENVELOPE} can be verified",
+            f"the attestation would have {len(line)} bytes; no more than {MAX_BUNDLE} can be verified",
             hint="declare names that change in each run as volatile, so that there are fewer paths",
         )
     return line
@@ -87,8 +88,8 @@ def verify_envelope(data: bytes, keys: Sequence[Key], place: str = "attestation"
     VerificationError: LimitAttestationBytes, AttestationEnvelope, AttestationPayloadType,
     AttestationUnknownKey, AttestationSignature, AttestationStatement.
     """
-    if len(data) > MAX_ENVELOPE:
-        raise _failure("LimitAttestationBytes", f"more than {MAX_ENVELOPE} bytes", place)
+    if len(data) > MAX_BUNDLE:
+        raise _failure("LimitAttestationBytes", f"more than {MAX_BUNDLE} bytes", place)
     envelope = _parse(Envelope, data, "AttestationEnvelope", place)
     if envelope.payloadType != PAYLOAD_TYPE:
         message = f"the payload is of type {envelope.payloadType!r:.80}, not {PAYLOAD_TYPE}"

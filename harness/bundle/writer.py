@@ -28,11 +28,11 @@ from harness.contracts.rules import RuleError, is_run_id
 from harness.errors import EnvironmentUnfitError, InputError, VerificationError
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space there, or write the archive elsewhere",
-    errno.EDQUOT: "free some of your quota there, or write the archive elsewhere",
-    errno.EROFS: "this file system is read-only: write the archive elsewhere",
-    errno.EACCES: "you may not write there: write the archive elsewhere",
-    errno.EPERM: "you may not write there: write the archive elsewhere",
+    errno.ENOSPC: "free some space there, or write elsewhere",
+    errno.EDQUOT: "free some of your quota there, or write elsewhere",
+    errno.EROFS: "this file system is read-only: write elsewhere",
+    errno.EACCES: "you may not write there: write elsewhere",
+    errno.EPERM: "you may not write there: write elsewhere",
 }
 
 
@@ -76,7 +76,7 @@ def write_archive(
             files=describe(companion_members),
         )
         members |= {COMPANION_MANIFEST: to_bytes(unstructure(companion)), **companion_members}
-    _write(path, build_archive(members))
+    write_whole(path, build_archive(members), "archive")
     return sha256_of(manifest)
 
 
@@ -129,7 +129,11 @@ def _refuse_bad_health(data: bytes) -> None:
         raise ArchiveRefusedError(f"ObservationHealth({identity})", str(error), place=HEALTH) from None
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, what: str) -> None:
+    """Replace the file at `path`, or leave everything as it was; `what` names it in errors.
+
+    InputError for a `path` that cannot be, EnvironmentUnfitError when the disk cannot take it.
+    """
     folder = path.parent
     # A dot file beside the target: the same file system, and no glob for archives finds it.
     temporary = folder / f".{path.name}.{secrets.token_hex(8)}.partial"
@@ -145,7 +149,7 @@ def _write(path: Path, data: bytes) -> None:
     except BaseException as error:
         _remove(path if renamed else temporary)
         if isinstance(error, OSError):
-            raise _reported(error, path) from error
+            raise _reported(error, path, what) from error
         raise
 
 
@@ -172,9 +176,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _reported(error: OSError, path: Path) -> InputError | EnvironmentUnfitError:
-    text = f"the archive could not be written: {error.strerror or error}"
+def _reported(error: OSError, path: Path, what: str) -> InputError | EnvironmentUnfitError:
+    text = f"the {what} could not be written: {error.strerror or error}"
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return InputError(text, place=str(path), hint="name a file in a folder that exists")
-    hint = _REMEDIES.get(error.errno or 0, "look at that disk, or write the archive elsewhere")
+    hint = _REMEDIES.get(error.errno or 0, "look at that disk, or write elsewhere")
     return EnvironmentUnfitError(text, place=str(path), hint=hint)

@@ -19,6 +19,7 @@ RUNTIME_TRACE = "https://in-toto.io/attestation/runtime-trace/v0.2"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 BUNDLE_SUFFIX = ".intoto.jsonl"  # in-toto: attestations of <filename> are in <filename>.intoto.jsonl
 BUNDLE_MEDIA_TYPE = "application/vnd.in-toto.bundle"
+MAX_BUNDLE = 32 << 20  # bytes, of one envelope too
 
 STATEMENT_SCHEMA = "assay.runner.runtime_trace_statement.v1"
 HEALTH_SCHEMA = "assay.runner.attested_health.v1"
