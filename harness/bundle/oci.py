@@ -73,7 +73,7 @@ def push(layout: Path, archive: Path, attestation: Path | None, tag: str | None 
 
     title = f"{tag}.tar.gz"
     main = _add(layout, _manifest(layout, ARCHIVE_TYPE, ARCHIVE_BLOB, title, data))
-    entries = [it for it in index["manifests"] if not _is_of(_ref_name(it), tag, main.digest, it)]
+    entries = _without(index["manifests"], tag, main.digest)
     entries.append(main.to_json(artifactType=ARCHIVE_TYPE, annotations={REF_NAME: tag}))
     if evidence is not None:
         document = _manifest(layout, BUNDLE_MEDIA_TYPE, BUNDLE_MEDIA_TYPE, title + BUNDLE_SUFFIX, evidence)
@@ -119,10 +119,11 @@ def _ref_name(entry: Json) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _is_of(name: str, tag: str, digest: str, entry: Json) -> bool:
-    """What a push of this archive replaces: the tag, and attestations of what had it before."""
-    same = entry.get("digest") == digest
-    return name == tag or (name.startswith(f"{tag}.att-") and not same)
+def _without(entries: list[Json], tag: str, digest: str) -> list[Json]:
+    """The entries that stay when `tag` comes to name `digest`: attestations of what it named before do not."""
+    moved = any(_ref_name(it) == tag and it["digest"] != digest for it in entries)
+    gone = [it for it in entries if moved and _ref_name(it).startswith(f"{tag}.att-")]
+    return [it for it in entries if it not in gone and _ref_name(it) != tag]
 
 
 def _index_for_push(layout: Path) -> Json:
