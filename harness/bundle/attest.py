@@ -6,10 +6,9 @@ the signer, the host's name or the time is in it.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote_from_bytes
 
-from harness.bundle.contents import Contents, read_contents
 from harness.bundle.reader import Archive
 from harness.bundle.signing import Key, verify_envelope
 from harness.contracts import companion, manifest
@@ -43,26 +42,26 @@ from harness.contracts.companion import (
     ProcessTreeV1,
     RunSpecDocV1,
 )
-from harness.contracts.converter import unstructure
+from harness.contracts.converter import parse, unstructure
 from harness.contracts.health import Correlation, KernelLayer, ObservationHealth
 from harness.contracts.surface import CapabilitySurface
 from harness.errors import VerificationError
 
+T = TypeVar("T")
 MAX_ATTESTATIONS = 100  # lines of one bundle: each may ask for a verification
 _HINT = "do not rely on this attestation for this archive: get both again from where they were made"
 
 
 def statement_of(archive: Archive) -> RuntimeTraceStatement:
-    """What an archive that holds says of itself; see `contracts.attestation`."""
-    contents, _ = read_contents(archive)
+    """What an archive that was checked says of itself; see `contracts.attestation`."""
     subjects = [_member(archive, manifest.MANIFEST)]
     if archive.has_companion:
         subjects.append(_member(archive, manifest.COMPANION_MANIFEST))
     trace = RuntimeTrace(
-        monitor=_monitor(archive, contents),
+        monitor=_monitor(archive),
         monitoredProcess=MonitoredProcess(hostID=_host(archive), event=archive.run_id),
-        monitorLog=_log(contents),
-        observationHealth=_health(contents),
+        monitorLog=_log(archive),
+        observationHealth=_health(archive),
     )
     return RuntimeTraceStatement(subject=tuple(subjects), predicate=trace)
 
@@ -147,14 +146,18 @@ def _hex(archive: Archive, name: str) -> str:
     return sha256_of(archive.members[name]).removeprefix("sha256:")
 
 
+def _document(archive: Archive, name: str, cls: type[T]) -> T | None:
+    return parse(cls, load_json(archive.members[name], name)) if name in archive.members else None
+
+
 def _host(archive: Archive) -> str:
     if companion.HOST not in archive.members:
         return HOST_UNKNOWN
     return HOST_PREFIX + _hex(archive, companion.HOST)
 
 
-def _monitor(archive: Archive, contents: Contents) -> Monitor:
-    spec = contents.document(companion.RUNSPEC, RunSpecDocV1)
+def _monitor(archive: Archive) -> Monitor:
+    spec = _document(archive, companion.RUNSPEC, RunSpecDocV1)
     if spec is None:
         return Monitor()
     return Monitor(
@@ -163,17 +166,17 @@ def _monitor(archive: Archive, contents: Contents) -> Monitor:
     )
 
 
-def _log(contents: Contents) -> MonitorLog:
+def _log(archive: Archive) -> MonitorLog:
     """The v1 surface and process tree; for an archive without a companion its v0 surface."""
-    surface = contents.document(companion.SURFACE, CapabilitySurfaceV1)
-    tree = contents.document(companion.PROCESSES, ProcessTreeV1)
+    surface = _document(archive, companion.SURFACE, CapabilitySurfaceV1)
+    tree = _document(archive, companion.PROCESSES, ProcessTreeV1)
     if surface is not None and tree is not None:
         return MonitorLog(
             process=tuple(map(_process, tree.processes)),
             network=tuple(map(_network, surface.network)),
             fileAccess=tuple(map(_file, surface.paths)),
         )
-    v0 = contents.document(manifest.SURFACE, CapabilitySurface)
+    v0 = _document(archive, manifest.SURFACE, CapabilitySurface)
     assert v0 is not None
     execs = tuple(TracedExec(path=path) for path in v0.process_execs)
     return MonitorLog(
@@ -227,10 +230,10 @@ def _uri(path: bytes) -> str:
     return scheme + quote_from_bytes(path)
 
 
-def _health(contents: Contents) -> AttestedHealth:
-    document = contents.document(manifest.HEALTH, ObservationHealth)
+def _health(archive: Archive) -> AttestedHealth:
+    document = _document(archive, manifest.HEALTH, ObservationHealth)
     assert document is not None
-    books = contents.document(companion.ACCOUNTING, AccountingV1)
+    books = _document(archive, companion.ACCOUNTING, AccountingV1)
     if books is None:
         clean = (
             document.kernel_layer is KernelLayer.COMPLETE

@@ -120,7 +120,7 @@ def _ref_name(entry: Json) -> str:
 
 
 def _without(entries: list[Json], tag: str, digest: str) -> list[Json]:
-    """The entries that stay when `tag` comes to name `digest`: attestations of what it named before do not."""
+    """The entries that stay when `tag` comes to name `digest`; attestations of what it named go."""
     moved = any(_ref_name(it) == tag and it["digest"] != digest for it in entries)
     gone = [it for it in entries if moved and _ref_name(it).startswith(f"{tag}.att-")]
     return [it for it in entries if it not in gone and _ref_name(it) != tag]
