@@ -243,7 +243,7 @@ def test_members_are_all_there_once_and_in_order(members: Members, tmp_path: Pat
     [
         (b"", "ContractInvalidJson"),
         (b"[]", "ContractInvalidJson"),
-        (b"[" * 5000, "LimitJsonDepth"),
+        (b"[" * 5000 + b"]" * 5000, "LimitJsonDepth"),
         (b'{"schema":"x","run_id":"r","files":{}}', "ContractSchemaVersion"),
         (b'{"schema":"assay.runner.archive_manifest.v0","run_id":"r"}', "ContractInvalidJson"),
         (b'{"schema_version":1,"bundle_id":"x","files":{}}', "ContractSchemaVersion"),

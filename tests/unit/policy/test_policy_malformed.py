@@ -35,7 +35,7 @@ ZOO: dict[str, tuple[bytes, str]] = {
     "endless integer": (changed(b'"arguments":{}', b'"arguments":{"n":' + b"9" * 5000 + b"}"), "bad_json"),
     "raw control character": (changed(b'"echo"', b'"ec\tho"'), "bad_json"),
     "too deep": (
-        changed(b'"arguments":{}', b'"arguments":{"n":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+        changed(b'"arguments":{}', b'"arguments":{"n":' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
         "too_deep",
     ),
     "batch": (b"[" + CALL + b"]", "batch"),
