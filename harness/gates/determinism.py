@@ -8,18 +8,7 @@ from pathlib import Path
 
 from harness.bundle.reader import read_archive
 from harness.compare.pointer import first_divergence
-
-COMPARED = (
-    "observation-health.json",
-    "capability-surface.json",
-    "correlation-report.json",
-    "layers/sdk.ndjson",
-    "layers/policy.ndjson",
-    "companion/kernel.ndjson",
-    "companion/surface.json",
-    "companion/processes.json",
-    "companion/attribution.json",
-)
+from harness.contracts.compared import COMPARED
 
 
 def divergences(archives: list[Path]) -> list[str]:

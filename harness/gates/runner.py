@@ -19,6 +19,7 @@ from harness.gates.acceptance import failures
 from harness.gates.catalog import gate_name
 from harness.gates.determinism import divergences
 from harness.gates.matrix import GateFacts, by_runtime, facts_of
+from harness.gates.source import read_source, write_record
 from harness.plan import plan_fixture
 from harness.run import Measured, measure
 from harness.spec import Fixture
@@ -67,6 +68,8 @@ def run_gates(
 ) -> list[GateResult]:
     """Run each gate `runs` times into out/<gate>/run-<n>/ and write out/summary.json.
 
+    Beside the runs lie gate.log, the lines that were said, and source.json, what the gate ran from.
+
     `say` gets the result lines of contracts §7.2. EvidenceError, and nothing is run, for an image that
     is not the one of its lock, unless `image_unlocked`.
     """
@@ -81,8 +84,11 @@ def run_gates(
         for folder in dict.fromkeys(folders)
     }
     results = []
+    source = read_source()
     for (fixture, name), folder in zip(gates, folders, strict=True):
-        result = _run_gate(bench, fixture, images[folder], runs, out / name, say)
+        log: list[str] = []
+        result = _run_gate(bench, fixture, images[folder], runs, out / name, _both(say, log.append))
+        write_record(out / name, source, log)
         results.append(result)
         (out / SUMMARY).write_bytes(to_bytes(unstructure(summary_of(results, out))) + b"\n")
     return results
@@ -135,6 +141,14 @@ def _run_gate(
         id_source=fixture.file.id_source,
         facts=facts_of(results[0].archive),
     )
+
+
+def _both(say: Say, also: Say) -> Say:
+    def say_both(line: str) -> None:
+        also(line)
+        say(line)
+
+    return say_both
 
 
 def _verdict(measured: Measured) -> tuple[str, ...]:
