@@ -43,7 +43,7 @@ class Role(StrEnum):
 
 
 class GateStatus(StrEnum):
-    """missing: nothing of it is there; incomplete: less than three whole runs; skipped never counts as passed."""
+    """missing: nothing of it is there; incomplete: less than three whole runs; skipped: never a pass."""
 
     PASSED = "passed"
     FAILED = "failed"
