@@ -8,7 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 from harness import __version__
-from harness.arguments import compare, fixtures, measure, trust
+from harness.arguments import compare, fixtures, measure, prove, trust
 from harness.errors import AssayError, InputError
 from harness.present.progress import Progress
 
@@ -64,6 +64,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"assay-runner {__version__}")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for family in (measure, trust, compare, fixtures):
+    for family in (measure, trust, prove, compare, fixtures):
         family.add(commands)
     return parser

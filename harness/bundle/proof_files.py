@@ -149,7 +149,9 @@ def _regular(place: Path, name: str, count: int) -> bytes:
     except OSError as error:
         if stat.S_ISREG(place.lstat().st_mode):
             raise
-        raise _failure("ContractUnexpectedFile", f"is no regular file: {error.strerror}", str(place)) from None
+        raise _failure(
+            "ContractUnexpectedFile", f"is no regular file: {error.strerror}", str(place)
+        ) from None
     with os.fdopen(descriptor, "rb") as stream:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):

@@ -177,7 +177,9 @@ def _checksum_problems(files: Mapping[str, bytes], payload: Mapping[str, bytes])
     for number in range(max(len(wanted), len(actual))):
         want, have = (lines[number] if number < len(lines) else "no line" for lines in (wanted, actual))
         if want != have:
-            yield Problem("ProofChecksumMismatch", CHECKSUMS, f"line {number + 1}", _short(want), _short(have))
+            yield Problem(
+                "ProofChecksumMismatch", CHECKSUMS, f"line {number + 1}", _short(want), _short(have)
+            )
             return  # one line more or less shifts all that follow
 
 
@@ -216,7 +218,9 @@ def _gate_problems(claimed: ProofPack, payload: Mapping[str, bytes]) -> Iterator
     yield from _differences(unstructure(wanted), unstructure(claimed), "")
 
 
-def _name_problems(claimed: ProofPack, names: tuple[str, ...], payload: Mapping[str, bytes]) -> Iterator[Problem]:
+def _name_problems(
+    claimed: ProofPack, names: tuple[str, ...], payload: Mapping[str, bytes]
+) -> Iterator[Problem]:
     """The gates that were asked for are those that are told of, once each, and no other has files."""
     summary = summary_of(payload)
     if claimed.inputs.gates != ALL_GATES:

@@ -17,6 +17,7 @@ SCHEMA = "assay.runner.delegated_proof_pack.v1"
 GATE_SOURCE_SCHEMA = "assay.runner.gate_source.v1"
 EBPF_SCHEMA = "assay.runner.ebpf_provenance.v1"
 
+UPLOAD = "assay-runner-proof-upload"  # the folder's name, unless another is asked for
 MANIFEST = "manifest.json"
 CHECKSUMS = "subject-checksums.txt"
 PAYLOAD = "payload/"

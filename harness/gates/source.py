@@ -83,6 +83,14 @@ def trees_at(revision: str, root: Path = ROOT) -> Mapping[str, str]:
         ) from None
 
 
+def uncommitted_paths(root: Path = ROOT) -> tuple[str, ...]:
+    """Every path whose content is not that of HEAD, untracked files included; InputError when git fails."""
+    try:
+        return _uncommitted(root)
+    except _GitError as error:
+        raise InputError(str(error), place=str(root), hint="git must work there") from None
+
+
 def gated_trees(root: Path, head: str) -> dict[str, PathTree]:
     """The largest trees of `head` that are gated as a whole, and why one of them is not what ran."""
     trees = {path: PathTree(oid=oid) for path, oid in _wholly_gated(_listed(root, head)).items()}
