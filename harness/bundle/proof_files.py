@@ -9,6 +9,7 @@ import re
 import stat
 import tarfile
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from harness.bundle.layout import BLOCK, END, padding
@@ -129,7 +130,7 @@ def _entries(path: Path) -> list[tuple[str, Path]]:
     found, waiting = [], [("", path)]
     while waiting:
         base, folder = waiting.pop()
-        for entry in os.scandir(folder):
+        for entry in _scanned(folder):
             name = f"{base}{entry.name}"
             if entry.is_dir(follow_symlinks=False):
                 _check_name(f"{name}/any", str(path))
@@ -140,6 +141,11 @@ def _entries(path: Path) -> list[tuple[str, Path]]:
             if len(found) + len(waiting) > MAX_FILES:
                 raise _failure("LimitBundleBytes", f"more than {MAX_FILES} files", str(path))
     return sorted(found)
+
+
+def _scanned(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(islice(entries, MAX_FILES + 1))
 
 
 def _regular(place: Path, name: str, count: int) -> bytes:
