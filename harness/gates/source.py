@@ -35,7 +35,7 @@ class _GitError(Exception):
 def read_source(root: Path = ROOT) -> GateSource:
     """Commit, gated trees and workflow as they are now; what git cannot say is null, with its reason."""
     try:
-        head = _git(root, "rev-parse", "--verify", "HEAD^{commit}").strip()
+        head = _commit(root, "HEAD")
         trees = gated_trees(root, head)
     except _GitError as error:
         head, trees = None, {".": PathTree(error=str(error))}
@@ -75,8 +75,7 @@ def write_record(folder: Path, source: GateSource, lines: Iterable[str]) -> None
 def trees_at(revision: str, root: Path = ROOT) -> Mapping[str, str]:
     """Path -> object id of every gated path at a revision; InputError when git cannot say."""
     try:
-        head = _git(root, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}").strip()
-        return _wholly_gated(_listed(root, head))
+        return _wholly_gated(_listed(root, _commit(root, revision)))
     except _GitError as error:
         raise InputError(
             str(error), place=f"revision {revision}", hint="name a commit of this clone"
@@ -86,6 +85,7 @@ def trees_at(revision: str, root: Path = ROOT) -> Mapping[str, str]:
 def uncommitted_paths(root: Path = ROOT) -> tuple[str, ...]:
     """Every path whose content is not that of HEAD, untracked files included; InputError when git fails."""
     try:
+        _commit(root, "HEAD")
         return _uncommitted(root)
     except _GitError as error:
         raise InputError(str(error), place=str(root), hint="git must work there") from None
@@ -107,7 +107,7 @@ def changed_paths(base: str, root: Path = ROOT) -> tuple[str, ...]:
     InputError when there is no clone, no such revision, or no common commit (a shallow clone).
     """
     try:
-        commit = _git(root, "rev-parse", "--verify", "--end-of-options", f"{base}^{{commit}}").strip()
+        commit = _commit(root, base)
     except _GitError as error:
         hint = "fetch it first (git fetch origin REV), or name another revision"
         raise InputError(str(error), place=f"--base {base}", hint=hint) from None
@@ -124,6 +124,13 @@ def changed_paths(base: str, root: Path = ROOT) -> tuple[str, ...]:
     except _GitError as error:
         raise InputError(str(error), place=str(root), hint="git diff must work there") from None
     return tuple(sorted({*_split(listed), *_untracked(root)}))
+
+
+def _commit(root: Path, revision: str) -> str:
+    top = _git(root, "rev-parse", "--show-toplevel").removesuffix("\n")
+    if Path(top).resolve() != root.resolve():  # an installed copy that lies inside of another project
+        raise _GitError(f"{root} is not a git repository of its own")
+    return _git(root, "rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}").strip()
 
 
 def _listed(root: Path, head: str) -> Iterator[tuple[str, str, bool]]:
