@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from harness.bundle.problem import Problem
 from harness.bundle.reader import Archive, read_archive
@@ -149,14 +149,15 @@ def _read(number: int, path: str, data: bytes) -> _Run:
         place = Path(folder) / "archive.tar.gz"
         place.write_bytes(data)
         found = verify(place)
-        # A pack names its own files, never the place where one was looked at.
-        problems = tuple(
-            Problem(p.code, f"{path}: {p.member}" if p.member else path, p.place, p.expected, p.actual)
-            if p.place != str(place)
-            else Problem(p.code, path, "", p.expected, p.actual)
-            for p in found.problems
-        )
+        problems = tuple(_of_pack(problem, str(place), path) for problem in found.problems)
         return _Run(number, path, data, read_archive(place) if found.ok else None, problems)
+
+
+def _of_pack(problem: Problem, looked_at: str, path: str) -> Problem:
+    """A pack names its own files, never the place where one was looked at."""
+    place = problem.place.replace(looked_at, "").removeprefix(": ")
+    member = f"{path}: {problem.member}" if problem.member else path
+    return evolve(problem, member=member, place=place, actual=problem.actual.replace(looked_at, path))
 
 
 def _archive_proof(run: _Run) -> ArchiveProof:

@@ -10,10 +10,13 @@ import docker
 import pytest
 
 from harness.bench import Bench
+from harness.bundle.proof_pack import verify_pack
 from harness.bundle.reader import read_archive
+from harness.contracts.proof_pack import GateStatus
 from harness.engine.locked_images import refresh_lock
 from harness.errors import EvidenceError
 from harness.gates.catalog import all_gates, find_fixture, gate_name
+from harness.gates.proof_pack import pack_gates, write_pack
 from harness.gates.runner import run_gates
 from harness.host.state import State
 from harness.plan import FIXTURES
@@ -54,6 +57,10 @@ def test_every_gate_passes_three_times_with_equal_bytes(bench: Bench, tmp_path: 
     (event,) = [json.loads(line) for line in log.read_bytes().splitlines()]
     assert event["type"] == "assay.tool.decision"
     assert event["data"]["tool_call_id"] == "tc_runner_policy_001"
+    write_pack(pack_gates(tmp_path), tmp_path / "pack.tar")
+    proven = verify_pack(tmp_path / "pack.tar")
+    assert proven.problems == ()
+    assert proven.gates == tuple((name, GateStatus.PASSED) for name in SPINE)
 
 
 def test_only_the_kernel_layer_tells_the_hidden_write(bench: Bench, tmp_path: Path) -> None:

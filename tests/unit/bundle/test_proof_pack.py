@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from harness.bundle.layout import gzip_bytes, tar_bytes
 from harness.bundle.problem import Problem
 from harness.bundle.proof_files import tar_of
 from harness.bundle.proof_pack import PackVerification, verify_pack
+from harness.bundle.reader import read_archive
 from harness.contracts import companion
 from harness.contracts.canonical import load_json
 from harness.contracts.companion import CapabilitySurfaceV1
@@ -333,6 +335,24 @@ def test_runs_that_differ_in_a_compared_member_are_no_pass(tmp_path: Path) -> No
     assert told["status"] == "failed"
     assert [note for note in told["notes"] if note.startswith("ProofRunDiffers ")]
     assert companion.SURFACE not in told["normalized_evidence"]
+
+
+def test_a_broken_archive_is_packed_and_told_of_in_the_same_bytes(tmp_path: Path) -> None:
+    folder = session(tmp_path / "gates", (SAFE,))
+    archive = folder / SAFE / "run-1" / f"runner-{SAFE}.tar.gz"
+    members = {**read_archive(archive).members, "manifest.json": b'{"schema":"another"}'}
+    archive.write_bytes(gzip_bytes(tar_bytes(members.items())))
+    files = pack_gates(folder)
+    assert tar_of(files) == tar_of(pack_gates(folder))
+    told = gate(files)
+    assert told["status"] == "failed"
+    assert told["archives"][0]["identity"] is None
+    assert any(
+        note.startswith(f"ContractSchemaVersion {path_of(SAFE, 1)} manifest.json") for note in told["notes"]
+    )
+    found = verified(files, tmp_path)
+    assert found.ok
+    assert not found.passed
 
 
 def test_an_archive_of_another_fixture_is_no_run_of_this_gate(
