@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from harness.arguments import Commands, image_unlocked, print_json
+from harness.arguments.host import on_host
 from harness.errors import FindingError, InputError
 from harness.present.progress import Progress
 
@@ -50,6 +51,7 @@ def add(commands: Commands) -> None:
     probe.set_defaults(run=_probe)
 
 
+@on_host
 def _image(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness import image_commands
 
@@ -62,12 +64,14 @@ def _image(arguments: argparse.Namespace, progress: Progress) -> int:
     return actions[arguments.action](arguments, progress)
 
 
+@on_host
 def _new_fixture(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness import commands
 
     return commands.new_fixture(arguments, progress)
 
 
+@on_host
 def _probe(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness.bench import Bench
     from harness.contracts.converter import unstructure

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from harness.arguments import Commands, image_unlocked, print_json
+from harness.arguments.host import on_host
 from harness.errors import FindingError, InputError
 from harness.present.progress import Progress
 
@@ -52,6 +53,7 @@ def add(commands: Commands) -> None:
         one.set_defaults(run=_engine, action=action)
 
 
+@on_host
 def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
     from harness.engine.daemon import checks as engine_checks
     from harness.host import doctor
@@ -69,12 +71,14 @@ def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
     return 0 if all(check.ok for check in checks) else 5
 
 
+@on_host
 def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness import commands
 
     return commands.run(arguments, progress)
 
 
+@on_host
 def _gate(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness.bench import Bench
     from harness.gates.catalog import all_gates, find_fixture
@@ -102,6 +106,7 @@ def _gate(arguments: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+@on_host
 def _engine(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness import commands
 
