@@ -37,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def main_inner(argv: list[str]) -> int:
     """Parse and dispatch; raises AssayError."""
+    for argument in argv:
+        if any("\ud800" <= character <= "\udfff" for character in argument):  # bytes that were no UTF-8
+            raise InputError(
+                "is not UTF-8", place=ascii(argument), hint="artifacts are: give it another name"
+            )
     command: tuple[str, ...] = ()
     if "--" in argv:
         at = argv.index("--")

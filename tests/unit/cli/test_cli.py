@@ -75,6 +75,8 @@ def test_bad_run_specs_are_refused_in_order(
         (["run", "--contract-only", "--", "/no/such/program"], "cannot start"),
         (["gate"], "name gates, or give --all"),
         (["verify", "a", "--", "true"], "takes no command after --"),
+        (["diff", "a", "b", "--location", "a\udcff"], "'a\\udcff': is not UTF-8"),
+        (["run", "--contract-only", "--", "a\udcff"], "'a\\udcff': is not UTF-8"),
     ],
 )
 def test_bad_usage_is_exit_2_with_a_remedy(

@@ -2,9 +2,9 @@
 
 from harness.contracts.capability_diff import DiffStatus
 from harness.contracts.difference import Contract, Difference, DifferenceReport, Example, Granularity, Kind
-from tests.unit.compare.conftest import DIFFS, HIDDEN, S5, Extract, extract
+from tests.unit.compare.conftest import DIFFS, GEMINI, HIDDEN, S5, Extract, extract
 
-__all__ = ["DIFFS", "HIDDEN", "S5", "Extract", "extract"]
+__all__ = ["DIFFS", "GEMINI", "HIDDEN", "S5", "Extract", "extract"]
 
 # A tag, a terminal escape, a right-to-left override, Markdown, a SARIF link, XML's forbidden NUL.
 HOSTILE = "/w/<img src=x onerror=\"alert('1')\">&\x1b[31m\u202e```[x](y)|\x00\n# up]]>"

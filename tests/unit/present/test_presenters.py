@@ -1,9 +1,8 @@
-"""Text, Markdown, JUnit and HTML: readable, stable, and not to be led by what an archive brings."""
+"""Text, Markdown and HTML: readable, stable, and not to be led by what an archive brings."""
 
 import re
 import sys
 from html.parser import HTMLParser
-from xml.etree import ElementTree as ET
 
 import pytest
 from attrs import evolve
@@ -11,11 +10,9 @@ from attrs import evolve
 from harness.bundle.reader import read_archive
 from harness.bundle.verify import check
 from harness.contracts.canonical import load_json, to_bytes
-from harness.contracts.capability_diff import DiffStatus
 from harness.contracts.companion import PROCESSES, RUNSPEC, SURFACE
-from harness.contracts.difference import DifferenceReport, FailOn, Kind
+from harness.contracts.difference import Kind
 from harness.present.html import as_html
-from harness.present.junit import as_junit
 from harness.present.markdown import as_markdown, code
 from harness.present.report import as_report
 from harness.present.text import as_text, wants_colour
@@ -107,44 +104,6 @@ def test_markdown_is_cut_below_its_bound_and_says_so() -> None:
     assert told is not None
     assert made.count("- **added**") + int(told[1]) == 40_000
     assert "were cut" not in as_markdown(report(*nodes[:100]))
-
-
-def junit(found: DifferenceReport, fail_on: FailOn = FailOn.ANY) -> ET.Element:
-    """Parsed, and of the shape that the common XSD of Jenkins' xunit plugin gives."""
-    root = ET.fromstring(as_junit(found, fail_on))
-    allowed = {
-        "testsuites": ({"name", "tests", "failures", "errors", "time"}, {"testsuite"}),
-        "testsuite": ({"name", "tests", "failures", "errors", "skipped", "time"}, {"testcase"}),
-        "testcase": ({"name", "classname", "time"}, {"failure"}),
-        "failure": ({"type", "message"}, set()),
-    }
-    for element in root.iter():
-        attributes, children = allowed[element.tag]
-        assert set(element.attrib) == attributes
-        assert {child.tag for child in element} <= children
-    assert root.tag == "testsuites"
-    for suite in (root, *root):
-        assert int(suite.attrib["tests"]) == len(list(suite.iter("testcase")))
-        assert int(suite.attrib["failures"]) == len(list(suite.iter("failure")))
-    return root
-
-
-@pytest.mark.parametrize(
-    ("fail_on", "failures"), [(FailOn.ANY, 3), (FailOn.ADDED, 2), (FailOn.REMOVED, 2), (FailOn.NONE, 0)]
-)
-def test_junit_counts_what_fail_on_counts(fail_on: FailOn, failures: int) -> None:
-    assert junit(report(ADDED, REMOVED, TURNED), fail_on).attrib["failures"] == str(failures)
-
-
-def test_junit_fails_for_evidence_that_is_not_clean_even_without_a_difference() -> None:
-    assert junit(report()).attrib["failures"] == "0"
-    assert junit(report(status=DiffStatus.PARTIAL_CORRELATION)).attrib["failures"] == "1"
-
-
-def test_junit_carries_hostile_names_as_text() -> None:
-    root = junit(EVERY)
-    names = [case.attrib["name"] for case in root.iter("testcase")]
-    assert any("<img" in name and "\\x00" in name for name in names)
 
 
 class Page(HTMLParser):

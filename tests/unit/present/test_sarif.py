@@ -6,11 +6,18 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from harness.contracts.difference import Difference, DifferenceReport, FailOn, Kind
+from harness.compare.baseline import accept, check_run
+from harness.compare.capabilities import CATEGORIES
+from harness.compare.cross_runtime import runtime_side
+from harness.compare.tree import POLICY_OUTCOMES, load_run, runtime_difference, surface_difference
+from harness.contracts.capability_diff import DiffStatus
+from harness.contracts.difference import Contract, Difference, DifferenceReport, FailOn, Granularity, Kind
 from harness.present.sarif import FINGERPRINT, RULES, as_sarif
-from tests.unit.present.conftest import ADDED, EVERY, REMOVED, TURNED, report
+from tests.unit.present.conftest import ADDED, EVERY, GEMINI, HIDDEN, REMOVED, S5, TURNED, node, report
 
 SCHEMA = json.loads(
     (Path(__file__).parents[2] / "golden/sarif/sarif-schema-2.1.0.json").read_text(encoding="utf-8")
@@ -89,6 +96,49 @@ def test_results_point_into_the_repository(
     made = run(report(ADDED, category=category, fixture=fixture), location=location)
     (result,) = made["results"]
     assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == uri
+
+
+@pytest.mark.parametrize("status", DiffStatus)
+def test_every_status_is_valid_and_failed_evidence_is_no_success(status: DiffStatus) -> None:
+    for nodes in ((), (ADDED, REMOVED)):
+        (invocation,) = run(report(*nodes, status=status))["invocations"]
+        assert invocation["executionSuccessful"] is (status is not DiffStatus.FAILED)
+        assert ("toolExecutionNotifications" in invocation) is (status is not DiffStatus.CLEAN)
+
+
+ODD = st.text(st.sampled_from("a<&>\"'\\[]()\x00\x1f\x7f\x85\u2028\u202e\ufffe\uffff\n é😀"))
+
+
+@settings(deadline=None, max_examples=25)
+@given(ODD, ODD)
+def test_any_characters_are_carried(key: str, value: str) -> None:
+    odd = node(key, Kind.ADDED, head=value, children=(node(value, Kind.ADDED, head=key),))
+    made = run(report(odd, fixture=key, notes=(value,)))
+    assert made["results"][0]["message"]["text"].isprintable()
+
+
+def test_every_comparison_of_real_runs_is_valid() -> None:
+    s5, hidden, gemini = map(load_run, (S5, HIDDEN, GEMINI))
+    for contract in Contract:
+        for granularity in Granularity:
+            assert run(surface_difference(s5, s5, granularity, contract))["results"] == []
+            run(surface_difference(s5, hidden, granularity, contract))
+            pair = (s5, runtime_side(S5)), (gemini, runtime_side(GEMINI))
+            assert run(runtime_difference(*pair, granularity, contract)[0])["properties"]["status"] == "clean"
+    (result,) = run(check_run(accept(s5), hidden), location="baselines/a.json")["results"]
+    assert result["ruleId"] == "assay-path-added"
+
+
+def test_every_category_has_rules_of_its_own() -> None:
+    for category in (*CATEGORIES, POLICY_OUTCOMES):
+        for changed in (ADDED, REMOVED, TURNED):
+            (result,) = run(report(changed, category=category))["results"]
+            assert result["ruleId"].endswith(f"-{changed.kind}")
+
+
+def test_many_results_are_valid() -> None:
+    nodes = [node(f"/w/{number:04}-é", Kind.ADDED) for number in range(300)]
+    assert len(run(report(*nodes))["results"]) == 300
 
 
 def test_partial_evidence_is_told() -> None:
