@@ -97,6 +97,19 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_offline(session: nox.Session) -> None:
+    """What reading commands cost: a million paths, and the start of the command line. Needs no root."""
+    files = ["tests/bench/bench_compare.py", "tests/bench/bench_start.py"]
+    session.run("python", "-m", "pytest", "-m", "bench", "-s", *files, *session.posargs)
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """HTML pages in a real browser: needs Chromium (Debian's package chromium); leaves out/pages/*.png."""
+    session.run("python", "-m", "pytest", "tests/pages", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, formatting, types, the import rules of the house, and no package source written out."""
     session.run("ruff", "check", ".")

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from harness import __version__
 from harness.arguments import compare, fixtures, measure, prove, trust
-from harness.errors import AssayError, InputError
+from harness.errors import AssayError, EnvironmentUnfitError, InputError
 from harness.present.progress import Progress
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -23,6 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AssayError as error:
         print(f"assay-runner: {error}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        print(f"assay-runner: no Python package {error.name}", file=sys.stderr)
+        print("  hint: run it through ./enter, or pip install what the checkout asks for", file=sys.stderr)
+        return EnvironmentUnfitError.exit_code
     except PermissionError as error:
         print(f"assay-runner: {error.filename}: {error.strerror}", file=sys.stderr)
         print("  hint: run it as a user who may do that", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from harness.contracts.difference import Difference, DifferenceReport
 from harness.present import words
-from harness.present.page import code, facts, page, tag, text
+from harness.present.page import code, facts, flowing, page, tag, text
 
 
 def as_html(report: DifferenceReport) -> str:
@@ -25,7 +25,7 @@ def as_html(report: DifferenceReport) -> str:
         body += [_node(node) for node in category.children]
     if report.notes:
         body.append("<h2>Notes</h2>")
-        body.append("<ul>" + "".join(f"<li>{text(note)}</li>" for note in report.notes) + "</ul>")
+        body.append("<ul>" + "".join(f"<li>{flowing(note)}</li>" for note in report.notes) + "</ul>")
     return page(f"assay-runner diff: {words.summary(report)}", body)
 
 
@@ -34,7 +34,7 @@ def _node(node: Difference) -> str:
     if node.children:
         lines.append('<ul class="plain">')
         lines += [
-            f'<li class="{one.kind}">{words.SIGNS[one.kind]} {text(words.headline(one))}</li>'
+            f'<li class="{one.kind}">{words.SIGNS[one.kind]} {flowing(words.headline(one))}</li>'
             for one in node.children
         ]
         lines.append("</ul>")

@@ -1,12 +1,14 @@
 """A self-contained HTML page: inline style, no script, nothing fetched, narrow and wide, light and dark."""
 
 import html
+import re
 from collections.abc import Iterable
 
 from harness.present.words import shown
 
 # A browser that honours it fetches and runs nothing, whatever a page may come to hold.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_JOINTS = re.compile(r"[/_]+(?=\w)")
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f24; --soft: #59616e; --paper: #fff; --card: #f5f6f8;
   --line: #d9dde3; --added: #116329; --removed: #a40e26; --changed: #7d4e00; }
@@ -18,7 +20,8 @@ body { margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--paper)
 h1 { font-size: 1.5rem; margin: .5rem 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 1rem 0 .25rem; }
 code, .name { font: .875rem/1.5 ui-monospace, monospace; }
-p, ul, dl { margin: .25rem 0; } ul { padding-left: 1.25rem; } ul.plain { padding: 0; list-style: none; }
+p, ul { margin: .25rem 0; } dl { margin: .5rem 0; } footer { margin: 2rem 0 1rem; }
+ul { padding-left: 1.25rem; } ul.plain { padding: 0; list-style: none; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .75rem;
   margin: .5rem 0; }
 .soft { color: var(--soft); font-size: .875rem; }
@@ -64,8 +67,13 @@ def text(value: object) -> str:
     return html.escape(shown(str(value)), quote=True)
 
 
+def flowing(value: object) -> str:
+    """Text of a page that may break where a name has a joint, rather than anywhere."""
+    return _JOINTS.sub(r"\g<0><wbr>", text(value))
+
+
 def code(value: object) -> str:
-    return f"<code>{text(value)}</code>"
+    return f"<code>{flowing(value)}</code>"
 
 
 def tag(kind: str, value: object | None = None) -> str:
@@ -75,7 +83,7 @@ def tag(kind: str, value: object | None = None) -> str:
 
 def facts(rows: Iterable[tuple[str, object]]) -> str:
     """A list of names and values."""
-    items = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in rows)
+    items = "".join(f"<dt>{text(name)}</dt><dd>{flowing(value)}</dd>" for name, value in rows)
     return f"<dl>{items}</dl>"
 
 

@@ -25,7 +25,7 @@ from harness.contracts.manifest import CORRELATION, HEALTH
 from harness.contracts.manifest import SURFACE as SURFACE_V0
 from harness.contracts.surface import DIMENSIONS, CapabilitySurface
 from harness.present import words
-from harness.present.page import code, facts, page, table, tag, text
+from harness.present.page import code, facts, flowing, page, table, tag, text
 
 _EMPTY = '<p class="soft">none</p>'
 
@@ -34,7 +34,7 @@ def as_report(archive: Archive) -> str:
     """The archive must hold: see bundle.verify. Without a companion it tells what v0 knows."""
     health = document(archive, HEALTH, ObservationHealth)
     correlation = document(archive, CORRELATION, CorrelationReport)
-    body = [f"<h1>{text(archive.run_id)}</h1>"]
+    body = [f"<h1>{flowing(archive.run_id)}</h1>"]
     if archive.has_companion:
         body += _about(document(archive, RUNSPEC, RunSpecDocV1))
     body += ["<h2>Health</h2>", *_health(archive, health, correlation)]
@@ -46,7 +46,7 @@ def as_report(archive: Archive) -> str:
         body += _attribution(document(archive, ATTRIBUTION, AttributionV1))
     if PROCESSES in archive.members:
         body += _processes(document(archive, PROCESSES, ProcessTreeV1).processes)
-    body.append(f'<p class="soft">identity {code(archive.identity)}</p>')
+    body.append(f'<footer class="soft">identity {code(archive.identity)}</footer>')
     return page(f"assay-runner report: {archive.run_id}", body)
 
 

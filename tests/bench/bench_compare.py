@@ -22,7 +22,8 @@ from harness.compare.capability import capability_diff, to_json
 from harness.compare.side import load_side
 base, head = map(load_side, map(Path, sys.argv[1:3]))
 Path(sys.argv[3]).write_bytes(to_json(capability_diff(base, head)))
-print(time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 """
 
 
@@ -34,15 +35,17 @@ def test_a_million_paths_on_both_sides(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _MEASURED, *map(str, (base, head, out))]
     root = Path(__file__).parents[2]
     told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    seconds, peak = map(float, told.split())
-    print(f"\n{PATHS} paths on both sides: {seconds:.2f} s, {peak / 1e6:.0f} MB at most")
+    wall, seconds, peak = map(float, told.split())
+    print(
+        f"\n{PATHS} paths on both sides: {wall:.2f} s, of it {seconds:.2f} busy, {peak / 1e6:.0f} MB at most"
+    )
     files = load_json(out.read_bytes(), "diff")["surface"]["filesystem_paths"]
     assert {name: len(values) for name, values in files.items()} == {
         "added": PATHS // 2,
         "removed": PATHS // 2,
         "unchanged": PATHS // 2,
     }
-    assert seconds < SECONDS
+    assert seconds < SECONDS  # a busy machine's wall-clock time is the other work's
     assert peak < BYTES
 
 

@@ -15,6 +15,9 @@ from harness.bundle.reader import read_archive
 from harness.contracts.proof_pack import GateStatus
 from harness.engine.locked_images import refresh_lock
 from harness.errors import EvidenceError
+from harness.compare.capability import capability_diff, same_surface
+from harness.compare.side import load_side
+from harness.contracts.capability_diff import IDEMPOTENT_NOTE, DiffStatus
 from harness.gates.catalog import all_gates, find_fixture, gate_name
 from harness.gates.proof_pack import pack_gates, write_pack
 from harness.gates.runner import run_gates
@@ -53,6 +56,15 @@ def test_every_gate_passes_three_times_with_equal_bytes(bench: Bench, tmp_path: 
         for number in (1, 2, 3):
             run = tmp_path / result.gate / f"run-{number}"
             assert (run / f"runner-{result.gate}.tar.gz").is_file()
+        one, other = (
+            load_side(tmp_path / result.gate / run / f"runner-{result.gate}.tar.gz")
+            for run in ("run-1", "run-2")
+        )
+        for head in (one, other):
+            diff = capability_diff(one, head)
+            assert same_surface(diff.surface)
+            assert diff.binding_ids.same
+            assert (IDEMPOTENT_NOTE in diff.notes) is (diff.status is DiffStatus.CLEAN)
     log = tmp_path / "openai-agents-kernel-policy" / "run-1" / "decision-log.ndjson"
     (event,) = [json.loads(line) for line in log.read_bytes().splitlines()]
     assert event["type"] == "assay.tool.decision"

@@ -77,6 +77,7 @@ def test_the_gate_is_passed(bench: Bench, tmp_path: Path, name: str) -> None:
     measured = run(bench, fixture, archive)
     measured.verdict()
     assert failures(archive, fixture) == []
+    assert main(["diff", str(archive), str(archive)]) == 0
     if fixture.file.id_source == "local_model":  # which repeats what its tool gave it
         assert (FIXTURES / name / "inputs/policy-input.txt").read_text() in measured.output[Role.SUBJECT]
 

@@ -109,7 +109,7 @@ def test_markdown_is_cut_below_its_bound_and_says_so() -> None:
 class Page(HTMLParser):
     """Tags and attributes as a browser would see them."""
 
-    VOID = ("meta", "br")
+    VOID = ("meta", "br", "wbr")
 
     def __init__(self, page: str) -> None:
         super().__init__()
