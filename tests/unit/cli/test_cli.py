@@ -115,3 +115,17 @@ def test_verify_imports_nothing_of_the_machine(folder: Path) -> None:
         check=True,
     )
     assert out.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_python_without_the_packages_is_exit_5_with_a_remedy() -> None:
+    root = Path(__file__).parents[3]
+    code = (
+        f"import sys; sys.path.insert(0, {str(root)!r})\n"
+        "from harness.cli import main\nsys.exit(main(['verify', 'x']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith("assay-runner: no Python package ")
+    assert "\n  hint: run it through ./enter" in done.stderr
