@@ -8,7 +8,7 @@ from harness.present.words import shown
 
 # A browser that honours it fetches and runs nothing, whatever a page may come to hold.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_JOINTS = re.compile(r"[/_]+(?=\w)")
+_JOINTS = re.compile(r"_+(?=\w)")  # browsers know the others: "/" and "-"
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f24; --soft: #59616e; --paper: #fff; --card: #f5f6f8;
   --line: #d9dde3; --added: #116329; --removed: #a40e26; --changed: #7d4e00; }

@@ -88,6 +88,7 @@ def test_several_calls_are_told_apart(bench: Bench, tmp_path: Path, name: str) -
     measured = run(bench, fixture, archive)
     measured.verdict()
     assert failures(archive, fixture) == []
+    assert main(["diff", str(archive), str(archive), "--allow-partial"]) == 0  # of v0: several calls
     assert fixture.file.gate is not None
     attribution = member(archive, "companion/attribution.json")
     assert attribution["ambiguous"] == []
