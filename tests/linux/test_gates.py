@@ -12,12 +12,12 @@ import pytest
 from harness.bench import Bench
 from harness.bundle.proof_pack import verify_pack
 from harness.bundle.reader import read_archive
-from harness.contracts.proof_pack import GateStatus
-from harness.engine.locked_images import refresh_lock
-from harness.errors import EvidenceError
 from harness.compare.capability import capability_diff, same_surface
 from harness.compare.side import load_side
 from harness.contracts.capability_diff import IDEMPOTENT_NOTE, DiffStatus
+from harness.contracts.proof_pack import GateStatus
+from harness.engine.locked_images import refresh_lock
+from harness.errors import EvidenceError
 from harness.gates.catalog import all_gates, find_fixture, gate_name
 from harness.gates.proof_pack import pack_gates, write_pack
 from harness.gates.runner import run_gates
