@@ -10,7 +10,7 @@ from harness.bundle.proof_pack import PackVerification, verify_pack
 from harness.contracts.canonical import load_json
 from harness.contracts.converter import parse
 from harness.contracts.proof_pack import ALL_GATES, MANIFEST, SOFT_CAP_BYTES, UPLOAD, GateStatus, ProofPack
-from harness.errors import FindingError, InputError, VerificationError
+from harness.errors import FindingError, VerificationError
 from harness.gates.catalog import all_gates, gate_name
 from harness.gates.lanes import Lane, Verdict, classify, is_gated
 from harness.gates.proof_pack import pack_gates, write_pack
@@ -20,16 +20,10 @@ Say = Callable[[str], None]
 _SHOWN = 3  # paths named for each rule without --explain
 
 
-def proof_pack(arguments: argparse.Namespace, say: Say) -> int:
-    """`proof-pack GATES` and `proof-pack verify PACK`."""
-    if arguments.target[0] == "verify" and len(arguments.target) == 2:
-        if arguments.output or arguments.all or arguments.gate:
-            raise InputError("takes --at and --json only", place="proof-pack verify", hint="see --help")
-        return _verify(Path(arguments.target[1]), arguments.at, say, as_json=arguments.json)
-    if len(arguments.target) != 1 or arguments.at or arguments.json:
-        raise InputError("give one folder", place="proof-pack", hint="assay-runner proof-pack out/gates")
+def make_proof_pack(arguments: argparse.Namespace, say: Say) -> int:
+    """`proof-pack GATES`."""
     output = arguments.output or Path(UPLOAD)
-    files = pack_gates(Path(arguments.target[0]), tuple(arguments.gate), everything=arguments.all)
+    files = pack_gates(arguments.gates, tuple(arguments.gate), everything=arguments.all)
     write_pack(files, output)
     pack = parse(ProofPack, load_json(files[MANIFEST], MANIFEST))
     say(f"wrote {output} ({len(pack.gates)} gates, {pack.pack_size_bytes} bytes)")
@@ -49,6 +43,18 @@ def proof_pack(arguments: argparse.Namespace, say: Say) -> int:
     return 0
 
 
+def verify_proof_pack(arguments: argparse.Namespace, say: Say) -> int:
+    """`proof-pack verify PACK`."""
+    found = verify_pack(arguments.pack, trees_at(arguments.at) if arguments.at else None)
+    if arguments.json:
+        say(json.dumps(_pack_document(found), indent=2, ensure_ascii=False))
+    else:
+        say("\n".join(_printable(line) for line in _pack_lines(found)))
+    if not found.ok:
+        return VerificationError.exit_code
+    return 0 if found.passed else FindingError.exit_code
+
+
 def lanes(arguments: argparse.Namespace, say: Say) -> int:
     """`lanes --base REV`."""
     lane = classify(changed_paths(arguments.base))
@@ -64,17 +70,6 @@ def lanes(arguments: argparse.Namespace, say: Say) -> int:
             hint="run the delegated lane on this commit, and give its pack",
         )
     return 0
-
-
-def _verify(path: Path, revision: str | None, say: Say, *, as_json: bool) -> int:
-    found = verify_pack(path, trees_at(revision) if revision else None)
-    if as_json:
-        say(json.dumps(_pack_document(found), indent=2, ensure_ascii=False))
-    else:
-        say("\n".join(_printable(line) for line in _pack_lines(found)))
-    if not found.ok:
-        return VerificationError.exit_code
-    return 0 if found.passed else FindingError.exit_code
 
 
 def _uncovered(lane: Lane, path: Path) -> list[str]:

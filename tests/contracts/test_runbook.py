@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 MAKERS = {"VerificationError", "ArchiveRefusedError", "Problem", "_failure", "_Failure"}
 CODE = re.compile(r"(Integrity|Contract|Limit|Security|Proof)[A-Z][A-Za-z]+|[A-Z][a-z]+([A-Z][a-z]+)+")
-FAMILIES = re.compile(r"(Integrity|Contract|Limit|Proof)[A-Z][A-Za-z]+")
+FAMILIES = re.compile(r"(Integrity|Contract|Limit|Proof|Attestation)[A-Z][A-Za-z]+")
 
 
 def _strings(node: ast.AST) -> Iterator[str]:

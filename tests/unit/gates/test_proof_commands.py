@@ -50,13 +50,23 @@ def test_a_gate_that_is_not_proven_is_a_finding(
 def test_bad_usage_is_exit_2(gates: Path, tmp_path: Path) -> None:
     pack = str(tmp_path / "pack.tar")
     for arguments in (
+        [],
         [str(gates), str(gates)],
         [str(gates), "--at", "HEAD"],
-        ["verify", pack],
         ["verify", str(gates), "-o", pack],
     ):
-        assert main(["proof-pack", *arguments]) == 2
+        with pytest.raises(SystemExit) as stopped:
+            main(["proof-pack", *arguments])
+        assert stopped.value.code == 2
+    assert main(["proof-pack", "verify", pack]) == 2
     assert not Path(pack).exists()
+
+
+def test_options_may_stand_anywhere(gates: Path, tmp_path: Path) -> None:
+    pack = str(tmp_path / "pack.tar")
+    assert main(["proof-pack", "-o", pack, "--gate", SAFE, str(gates)]) == 0
+    assert main(["proof-pack", "verify", "--json", pack]) == 0
+    assert main(["-q", "proof-pack", str(gates), "--gate", SAFE, "-o", str(tmp_path / "verify")]) == 0
 
 
 def test_a_pack_covers_a_change_only_for_its_own_trees(
@@ -85,5 +95,5 @@ def test_a_pack_covers_a_change_only_for_its_own_trees(
     git(clone, "commit", "-qam", "four")
     assert main(["lanes", "--base", "HEAD~1", "--proof", pack]) == 4
     assert "ProofTreeMismatch" in capsys.readouterr().err
-    assert main(["proof-pack", "verify", pack, "--at", "HEAD~1"]) == 0
+    assert main(["proof-pack", "verify", "--at", "HEAD~1", pack]) == 0
     assert main(["proof-pack", "verify", pack, "--at", "HEAD"]) == 4
