@@ -103,6 +103,8 @@ class Plan:
             plumbing=plumbing,
             policy_sha256=_sha256(self.policy) if self.policy else None,
             tools_server=self.tools.server if self.tools else None,
+            tools_env=self.tools.env if self.tools else None,
+            tools_legacy=self.tools.legacy if self.tools else None,
             workspace=self.tools.workspace if self.tools else "none",
             inputs=input_digests(self.inputs) if self.inputs else {},
             control_prefix=CONTROL,

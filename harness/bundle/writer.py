@@ -1,13 +1,10 @@
 """Writes an archive, whole or not at all (contracts §1.2, §1.3, §1.5)."""
 
-import errno
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 from harness.bundle.layout import MEMBER_ORDER, gzip_bytes, tar_bytes
+from harness.bundle.whole_file import whole_file
 from harness.contracts import correlation, health, surface
 from harness.contracts.canonical import load_json, sha256_of, to_bytes
 from harness.contracts.companion import COMPANION_SCHEMAS
@@ -25,15 +22,7 @@ from harness.contracts.manifest import (
     describe,
 )
 from harness.contracts.rules import RuleError, is_run_id
-from harness.errors import EnvironmentUnfitError, InputError, VerificationError
-
-_REMEDIES = {
-    errno.ENOSPC: "free some space there, or write elsewhere",
-    errno.EDQUOT: "free some of your quota there, or write elsewhere",
-    errno.EROFS: "this file system is read-only: write elsewhere",
-    errno.EACCES: "you may not write there: write elsewhere",
-    errno.EPERM: "you may not write there: write elsewhere",
-}
+from harness.errors import VerificationError
 
 
 class ArchiveRefusedError(VerificationError):
@@ -130,55 +119,6 @@ def _refuse_bad_health(data: bytes) -> None:
 
 
 def write_whole(path: Path, data: bytes, what: str) -> None:
-    """Replace the file at `path`, or leave everything as it was; `what` names it in errors.
-
-    InputError for a `path` that cannot be, EnvironmentUnfitError when the disk cannot take it.
-    """
-    folder = path.parent
-    # A dot file beside the target: the same file system, and no glob for archives finds it.
-    temporary = folder / f".{path.name}.{secrets.token_hex(8)}.partial"
-    renamed = False
-    try:
-        with _create(temporary) as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-        renamed = True
-        _sync_folder(folder)
-    except BaseException as error:
-        _remove(path if renamed else temporary)
-        if isinstance(error, OSError):
-            raise _reported(error, path, what) from error
-        raise
-
-
-def _create(path: Path) -> BinaryIO:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.fdopen(os.open(path, flags, 0o666), "wb")
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink()
-    except OSError:
-        pass  # it was never there; and the first failure is the one to report
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that cannot sync folders
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _reported(error: OSError, path: Path, what: str) -> InputError | EnvironmentUnfitError:
-    text = f"the {what} could not be written: {error.strerror or error}"
-    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
-        return InputError(text, place=str(path), hint="name a file in a folder that exists")
-    hint = _REMEDIES.get(error.errno or 0, "look at that disk, or write elsewhere")
-    return EnvironmentUnfitError(text, place=str(path), hint=hint)
+    """Replace the file at `path`, or leave everything as it was; errors as `whole_file`."""
+    with whole_file(path, what) as stream:
+        stream.write(data)

@@ -2,7 +2,7 @@
 
 from attrs import frozen
 
-from harness.contracts.converter import Natural, constant, nullable, required
+from harness.contracts.converter import Natural, constant, nullable, omittable, required
 from harness.contracts.rules import Digest, RunId
 
 ACCOUNTING_V1 = "assay.runner.accounting.v1"
@@ -117,6 +117,9 @@ class RunSpecDocV1:
     image_files_sha256  digest of the image's file list, by which reads of the image were told; null:
                         not known
     tools_server        argv of the MCP server; null: the run had no tools container
+    tools_env           names and values that the fixture set for the tools; left out as `tools_legacy`
+    tools_legacy        the proxy answers server/discover itself; left out without tools, and by runs from
+                        before it was recorded, which cannot be replayed for that reason
     network             "none", or "loopback": the agent was declared to talk to itself
     plumbing            per role, the commands that belong to the run itself, as argv
     volatile            globs that stand for names which the agent makes up anew in each run
@@ -139,6 +142,8 @@ class RunSpecDocV1:
     network: str = required("none")
     policy_sha256: Digest | None = nullable()
     tools_server: tuple[str, ...] | None = nullable()
+    tools_env: dict[str, str] | None = omittable()
+    tools_legacy: bool | None = omittable()
     workspace: str
     volatile: tuple[str, ...] = required(())
     plumbing: dict[str, tuple[tuple[str, ...], ...]]

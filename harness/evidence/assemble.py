@@ -44,6 +44,8 @@ class RunContext:
     image_id       content identity of the image (sha256:...)
     image_locked   it is the one that the image's lock names
     image_files    what is in the image, None if it is not known
+    tools_env      what the fixture set for the tools; None without tools, as is `tools_legacy`
+    tools_legacy   the proxy answers server/discover itself
     plumbing       per role, argv of every program that belongs to the run itself
     network        "none", or "loopback" if the agent may talk to itself
     workspace      how the tools see /workspace: "ro", "rw", or "none" without tools
@@ -62,6 +64,8 @@ class RunContext:
     plumbing: Mapping[Role, tuple[Command, ...]] = Factory(dict)
     policy_sha256: str | None = None
     tools_server: Command | None = None
+    tools_env: Mapping[str, str] | None = None
+    tools_legacy: bool | None = None
     workspace: str = "none"
     volatile: tuple[str, ...] = ()
     inputs: Mapping[str, str] = Factory(dict)
@@ -273,6 +277,8 @@ def _runspec(context: RunContext) -> RunSpecDocV1:
         network=context.network,
         policy_sha256=context.policy_sha256,
         tools_server=context.tools_server,
+        tools_env=None if context.tools_env is None else dict(sorted(context.tools_env.items())),
+        tools_legacy=context.tools_legacy,
         workspace=context.workspace,
         volatile=context.volatile,
         plumbing={role.value: commands for role, commands in sorted(context.plumbing.items())},
