@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> int:
     fixture = find_fixture(arguments.fixture) if arguments.fixture else None
     # Bad input ends here: the same plan is made again below, once the image is known.
     run_id = _planned(arguments, fixture, _NO_IMAGE, arguments.run_id).spec.run_id
-    output = _output(arguments.output, run_id)
+    output = output_file(arguments.output, run_id)
     with Bench(default_state(), progress.step) as bench:
         if fixture is not None:
             image = image_for_run(
@@ -122,7 +122,7 @@ def _planned(
 def _contract_only(arguments: argparse.Namespace, progress: Progress) -> int:
     """Run the command on this host and archive what can be said without watching it."""
     spec = contract_spec(arguments.tail, run_id=arguments.run_id, agent_shim=arguments.agent_shim)
-    output = _output(arguments.output, spec.run_id)
+    output = output_file(arguments.output, spec.run_id)
     begun = time.monotonic()
     try:
         code = subprocess.run(spec.command, env=os.environ | spec.env, check=False).returncode
@@ -153,7 +153,7 @@ def _contract_only(arguments: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
-def _output(wanted: Path | None, run_id: str) -> Path:
+def output_file(wanted: Path | None, run_id: str) -> Path:
     path = wanted or Path(f"assay-runner-spike-{run_id}.tar.gz")
     if not path.parent.is_dir():
         raise InputError("no such folder", place=str(path.parent), hint="make it first")

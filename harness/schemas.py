@@ -24,6 +24,7 @@ from harness.contracts import (
     policy_file,
     probe_report,
     proof_pack,
+    replay_kit,
     run_event,
     runtime_drift,
     sdk_event,
@@ -124,6 +125,8 @@ _DECLARED: tuple[tuple[str, type], ...] = (
     (baseline.SCHEMA, baseline.Baseline),
     (attestation.HEALTH_SCHEMA, attestation.AttestedHealth),
     (attestation.STATEMENT_SCHEMA, attestation.RuntimeTraceStatement),
+    (replay_kit.SCHEMA, replay_kit.ReplayKit),
+    (replay_kit.RESULT_SCHEMA, replay_kit.ReplayResult),
 )
 
 FILES: tuple[SchemaFile, ...] = (

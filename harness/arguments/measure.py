@@ -1,4 +1,4 @@
-"""Commands that measure on this host: doctor, run, gate, engine."""
+"""Commands that measure on this host: doctor, run, kit, replay, gate, engine."""
 
 import argparse
 from pathlib import Path
@@ -33,8 +33,31 @@ def add(commands: Commands) -> None:
         help="run CMD on this host, without kernel capture or containers",
     )
     run.add_argument("--agent-shim", default="none", help="with --contract-only")
+    run.add_argument(
+        "--drop-diagnostics",
+        metavar="FILE",
+        help="also say where pressure on the capture came from; '-' is stderr",
+    )
     image_unlocked(run)
     run.set_defaults(run=_run)
+
+    kit = commands.add_parser("kit", help="pack all that measuring an archive's run again needs")
+    kit.add_argument("archive", type=Path, help="a clean archive; its image must be in the engine")
+    kit.add_argument("-o", "--output", type=Path, required=True, help="the kit")
+    kit.add_argument("--work", type=Path, help="what /workspace was filled from (default: the fixture's)")
+    kit.add_argument("--policy", type=Path, help="the run's policy file (default: the fixture's)")
+    kit.add_argument("--key", metavar="KEY", help="sign it: a private key (PEM, Ed25519), or env:NAME")
+    kit.set_defaults(run=_kit)
+
+    replay = commands.add_parser("replay", help="measure a kit's run again and compare the bytes")
+    replay.add_argument("kit", type=Path)
+    replay.add_argument("-o", "--output", type=Path, help="keep the new archive here")
+    replay.add_argument(
+        "--key", metavar="KEY", help="the kit must be signed by this public key (PEM), or env:NAME"
+    )
+    replay.add_argument("--trust", action="store_true", help="replay it although no known key has signed it")
+    replay.add_argument("--json", action="store_true")
+    replay.set_defaults(run=_replay)
 
     gate = commands.add_parser("gate", help="acceptance and determinism of gates")
     gate.add_argument("gates", nargs="*", metavar="GATE", help="gate or fixture names")
@@ -76,6 +99,20 @@ def _run(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness import commands
 
     return commands.run(arguments, progress)
+
+
+@on_host
+def _kit(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness import replay_commands
+
+    return replay_commands.kit(arguments, progress)
+
+
+@on_host
+def _replay(arguments: argparse.Namespace, progress: Progress) -> int:
+    from harness import replay_commands
+
+    return replay_commands.replay(arguments, progress)
 
 
 @on_host

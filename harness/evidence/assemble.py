@@ -213,7 +213,7 @@ def _companion(observation: Observation, context: RunContext, evidence: _Evidenc
         companion.KERNEL: _lines(kernel_events_v1(run_id, evidence.classified)),
         companion.NETWORK: _document(NetworkSealV1(run_id=run_id, seals=seals)),
         companion.PROCESSES: _document(process_tree(run_id, evidence.processes)),
-        companion.RUNSPEC: _document(_runspec(context)),
+        companion.RUNSPEC: _document(runspec_document(context)),
         companion.SURFACE: _document(surface_v1(run_id, evidence.classified, evidence.policy.events)),
     }
 
@@ -260,7 +260,8 @@ def _seal(seal: NetworkSeal) -> RoleSeal:
     )
 
 
-def _runspec(context: RunContext) -> RunSpecDocV1:
+def runspec_document(context: RunContext) -> RunSpecDocV1:
+    """companion/runspec.json of a run with these declarations."""
     return RunSpecDocV1(
         run_id=context.run_id,
         agent_shim=context.spec.agent_shim,

@@ -8,6 +8,7 @@ kernel drops that lock however the holder ends, so a dead run is one whose lock 
 import fcntl
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,18 @@ class State:
             yield
         finally:
             os.close(descriptor)
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """An empty folder, gone afterwards; what a killed holder left is removed. One holder at a time."""
+        with self.locked(f"scratch-{name}"):
+            for stale in self.root.glob(f"scratch-{name}-*"):
+                _remove_tree(stale)
+            folder = Path(tempfile.mkdtemp(prefix=f"scratch-{name}-", dir=self.root))
+            try:
+                yield folder
+            finally:
+                _remove_tree(folder)
 
 
 def default_state() -> State:

@@ -1,0 +1,86 @@
+"""Packs a replay kit: a measured archive, and everything that measuring it again needs."""
+
+from pathlib import Path
+from typing import Any
+
+from harness import __version__
+from harness.bundle.kit_contents import expected_digests, replayable
+from harness.bundle.kit_writer import Part, Sign, described, write_kit
+from harness.bundle.layer_tar import check_layer_tar
+from harness.bundle.writer import build_archive
+from harness.contracts.companion import RUNSPEC, RunSpecDocV1
+from harness.contracts.replay_kit import ARCHIVE, IMAGE_CONFIG, POLICY, ReplayKit, input_file, layer_file
+from harness.engine.saved_images import save_image
+from harness.errors import InputError
+from harness.plan import input_digests
+from harness.replay import planned
+
+MADE_BY = f"assay-runner {__version__}"
+
+
+def pack(
+    client: Any,
+    archive: Path,
+    output: Path,
+    *,
+    scratch: Path,
+    inputs: Path | None,
+    policy: Path | None,
+    sign: Sign | None = None,
+) -> str:
+    """Write the kit of `archive` to `output`; gives the digest of its kit.json.
+
+    `inputs` and `policy` are what the run was given, `scratch` is an empty folder. Errors as `replayable`
+    for the archive; InputError if the others are not what the archive says, or if the engine behind
+    `client` has not its image.
+    """
+    found = replayable(archive)
+    place, runspec = str(archive), found.runspec
+    _check_inputs(runspec, inputs, place)
+    image = save_image(client, runspec.image_id, scratch)
+    for digest, path in image.files.items():
+        check_layer_tar(path, f"layer {digest} of {runspec.image}")
+    planned(found, inputs=inputs, policy=policy, layers=[path for _, path in image.layers])
+    parts: dict[str, Part] = {
+        ARCHIVE: build_archive(found.archive.members),
+        IMAGE_CONFIG: image.config,
+        **{layer_file(digest): path for digest, path in image.files.items()},
+    }
+    if inputs is not None:
+        parts |= {input_file(digest): inputs / name for name, digest in runspec.inputs.items()}
+    if policy is not None:
+        parts[POLICY] = policy
+    kit = ReplayKit(
+        run_id=found.archive.run_id,
+        made_by=MADE_BY,
+        archive_identity=found.archive.identity,
+        image=runspec.image,
+        image_id=image.id,
+        layers=tuple(digest for digest, _ in image.layers),
+        inputs=dict(sorted(runspec.inputs.items())),
+        folders=_empty_folders(inputs) if inputs is not None else (),
+        expected=expected_digests(found.archive),
+        files=described(parts),
+    )
+    return write_kit(output, kit, parts, sign)
+
+
+def _check_inputs(runspec: RunSpecDocV1, inputs: Path | None, place: str) -> None:
+    """The plan is compared with the archive as a whole; here a person is told which file it is."""
+    digests = input_digests(inputs) if inputs is not None else {}
+    differing = [
+        name
+        for name in sorted(digests.keys() | runspec.inputs.keys())
+        if digests.get(name) != runspec.inputs.get(name)
+    ]
+    if differing:
+        raise InputError(
+            f"the run was given another {differing[0]!r} than there is in {inputs}",
+            place=f"{place}: {RUNSPEC} at /inputs",
+            hint="name the folder that the run was given with --work, or measure again",
+        )
+
+
+def _empty_folders(inputs: Path) -> tuple[str, ...]:
+    empty = (path for path in inputs.rglob("*") if path.is_dir() and not any(path.iterdir()))
+    return tuple(sorted(path.relative_to(inputs).as_posix() for path in empty))
