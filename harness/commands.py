@@ -4,10 +4,12 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from harness import __version__
 from harness.bench import Bench
 from harness.bundle.writer import write_archive
 from harness.engine.daemon import engine_status, ensure_engine, stop_engine
@@ -15,15 +17,19 @@ from harness.engine.locked_images import RunImage, image_for_run, refresh_lock
 from harness.engine.lookup import find_image
 from harness.errors import CommandFailedError, EnvironmentUnfitError, InputError
 from harness.evidence.assemble import RunContext, assemble
+from harness.evidence.drop_diagnostics import drop_diagnostics
 from harness.evidence.model import ChannelLog, Observation, RoleOutcome
 from harness.gates.catalog import find_fixture
 from harness.host.state import default_state
 from harness.plan import Plan, contract_spec, plan_fixture, plan_image
+from harness.present.drop_diagnostics import as_text
 from harness.present.progress import Progress
-from harness.run import measure
+from harness.run import Measured, measure
 from harness.scaffold import write_fixture
 from harness.spec import Fixture
 
+_STDERR = "-"
+_ATTACH = "raw_tracepoint+cgroup_sock_addr"
 _NO_IMAGE = RunImage("", "", ())  # for a plan that is made only to see whether it can be
 
 
@@ -39,6 +45,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> int:
     # Bad input ends here: the same plan is made again below, once the image is known.
     run_id = _planned(arguments, fixture, _NO_IMAGE, arguments.run_id).spec.run_id
     output = output_file(arguments.output, run_id)
+    if arguments.drop_diagnostics not in (None, _STDERR):
+        output_file(Path(arguments.drop_diagnostics), run_id)
     with Bench(default_state(), progress.step) as bench:
         if fixture is not None:
             image = image_for_run(
@@ -53,6 +61,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> int:
             image = RunImage(arguments.image, identity, roots)
         measured = measure(bench, _planned(arguments, fixture, image, run_id))
         measured.write(output)
+        if arguments.drop_diagnostics is not None:
+            _write_diagnostics(arguments.drop_diagnostics, measured)
     _say_written(progress, output, run_id, clean=measured.assembled.clean)
     if fixture is not None and not image.locked:
         progress.step(f"the image {image.id} is not the one of its lock; the archive says so")
@@ -119,8 +129,26 @@ def _planned(
     )
 
 
+def _write_diagnostics(name: str, measured: Measured) -> None:
+    """Text that nothing reads; no failure to write it changes what the run ends with."""
+    host = {"cpus": str(os.cpu_count()), "runner": f"assay-runner {__version__}", "attach": _ATTACH}
+    found = drop_diagnostics(measured.observation, measured.plan.context(), host)
+    assert found is not None, "a measured run has kernel capture"
+    try:
+        if name == _STDERR:
+            sys.stderr.write(as_text(found))
+        else:
+            Path(name).write_text(as_text(found), encoding="utf-8")
+    except OSError as error:
+        sys.stderr.write(f"the drop diagnostics could not be written to {name}: {error.strerror}\n")
+
+
 def _contract_only(arguments: argparse.Namespace, progress: Progress) -> int:
     """Run the command on this host and archive what can be said without watching it."""
+    if arguments.drop_diagnostics is not None:
+        raise InputError(
+            "there is no capture to diagnose", place="--drop-diagnostics", hint="leave --contract-only out"
+        )
     spec = contract_spec(arguments.tail, run_id=arguments.run_id, agent_shim=arguments.agent_shim)
     output = output_file(arguments.output, spec.run_id)
     begun = time.monotonic()
@@ -154,6 +182,7 @@ def _contract_only(arguments: argparse.Namespace, progress: Progress) -> int:
 
 
 def output_file(wanted: Path | None, run_id: str) -> Path:
+    """Where to write; InputError, before anything is started, for a place that cannot be."""
     path = wanted or Path(f"assay-runner-spike-{run_id}.tar.gz")
     if not path.parent.is_dir():
         raise InputError("no such folder", place=str(path.parent), hint="make it first")
