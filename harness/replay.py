@@ -33,27 +33,32 @@ from harness.policy.check import check_policy
 from harness.run import Measured, measure
 from harness.spec import NETWORKS, VOLATILE, WITNESSES, RunSpec, SubjectSpec, ToolsSpec
 
-Admit = Callable[[SealedKit], None]
+Admit = Callable[[SealedKit], str | None]
 
 
 @frozen
 class ReadyKit:
-    """A kit of which everything was checked, in a folder of ours; `archive.place` is its file there."""
+    """A kit of which everything was checked, in a folder of ours; `archive.place` is its file there.
+
+    signed_by  what `admit` gave
+    """
 
     kit: ReplayKit
     archive: Archive
     image: SavedImage
     plan: Plan
+    signed_by: str | None
 
 
 def open_kit(path: Path, scratch: Path, admit: Admit) -> ReadyKit:
     """Check all of a kit; nothing in it has been loaded or run then. `scratch` is an empty folder.
 
     `admit` sees kit.json and its signature before anything else of the kit is looked at, and raises if it
-    may not go on. VerificationError or InputError for a kit that does not hold or cannot be run here.
+    may not go on; it tells who signed the kit. VerificationError for a kit that does not hold, InputError
+    for one that cannot be run here.
     """
     with sealed_kit(path) as sealed:
-        admit(sealed)
+        signed_by = admit(sealed)
         unpacked = scratch / "kit"
         unpacked.mkdir()
         files = sealed.unpack(unpacked)
@@ -71,7 +76,8 @@ def open_kit(path: Path, scratch: Path, admit: Admit) -> ReadyKit:
         for name, copy in files.items():
             error.place = error.place.replace(f"{copy}:", f"{path}: {name}:")
         raise
-    return ReadyKit(kit, found.archive, SavedImage(files[IMAGE_CONFIG].read_bytes(), tuple(layers)), plan)
+    image = SavedImage(files[IMAGE_CONFIG].read_bytes(), tuple(layers))
+    return ReadyKit(kit, found.archive, image, plan, signed_by)
 
 
 def replay(bench: Bench, ready: ReadyKit) -> Measured:

@@ -4,21 +4,25 @@ import argparse
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from harness.bench import Bench
 from harness.bundle.kit_contents import replayable
 from harness.bundle.kit_reader import SealedKit
+from harness.bundle.kit_signature import check_signature, signature_of
 from harness.bundle.reader import read_archive
+from harness.bundle.signing import Signer, load_public_key, load_signer
 from harness.commands import output_file
 from harness.compare.tree import load_run, surface_difference
 from harness.contracts.companion import RUNSPEC, RunSpecDocV1
 from harness.contracts.compared import COMPARED
 from harness.contracts.converter import unstructure
 from harness.contracts.pretty import pretty
-from harness.contracts.replay_kit import ReplayResult
+from harness.contracts.replay_kit import ReplayKit, ReplayResult
 from harness.engine.daemon import ensure_engine
-from harness.errors import FindingError, InputError
+from harness.errors import FindingError, InputError, VerificationError
 from harness.gates.catalog import find_fixture
 from harness.host.state import default_state
 from harness.kit import pack
@@ -32,12 +36,15 @@ from harness.replay import replay as replay_kit
 def kit(arguments: argparse.Namespace, progress: Progress) -> int:
     """`assay-runner kit ARCHIVE -o FILE`."""
     output = output_file(arguments.output, "")
+    sign = partial(_signature, load_signer(arguments.key)) if arguments.key else None
     found = replayable(arguments.archive)  # bad input ends here, before an engine is started
     inputs, policy = _sources(found.runspec, arguments)
     state = default_state().prepare()
     with contextlib.closing(ensure_engine(state)) as client, state.scratch("kit") as scratch:
         progress.step(f"packing the image {found.runspec.image_id}")
-        digest = pack(client, arguments.archive, output, scratch=scratch, inputs=inputs, policy=policy)
+        digest = pack(
+            client, arguments.archive, output, scratch=scratch, inputs=inputs, policy=policy, sign=sign
+        )
     progress.result(
         f"wrote {output} (run_id={found.runspec.run_id}, {output.stat().st_size} bytes, kit.json {digest})"
     )
@@ -77,19 +84,34 @@ def replay(arguments: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
-def admission(key: str | None, *, trust: bool) -> Admit:
-    """Who may go on: kits that `key` has signed, or, where none is given, any that is trusted."""
-    if key is None and not trust:
+def admission(specs: Sequence[str], *, trust: bool) -> Admit:
+    """Who may go on: kits that one of the public keys `specs` has signed; without any, trusted ones."""
+    if not specs and not trust:
         raise InputError(
             "a kit is somebody's program, image and declarations: say whose you run",
             place="replay",
             hint="--key PUBLIC_KEY if its maker signed it, or --trust if you know where it comes from",
         )
+    keys = {spec: load_public_key(spec) for spec in specs}
 
-    def admit(sealed: SealedKit) -> None:
-        """Nothing to check yet."""
+    def admit(sealed: SealedKit) -> str | None:
+        refused: VerificationError | None = None
+        for spec, key in keys.items():
+            try:
+                check_signature(sealed.kit, sealed.manifest, sealed.signature, [key], sealed.place)
+            except VerificationError as error:
+                refused = error
+            else:
+                return spec
+        if refused is not None:
+            raise refused
+        return None
 
     return admit
+
+
+def _signature(signer: Signer, kit: ReplayKit, manifest: bytes) -> bytes:
+    return signature_of(kit, manifest, signer)
 
 
 def _sources(runspec: RunSpecDocV1, arguments: argparse.Namespace) -> tuple[Path | None, Path | None]:
@@ -117,7 +139,7 @@ def _result(arguments: argparse.Namespace, ready: ReadyKit, archive: Path, elaps
     return ReplayResult(
         run_id=ready.archive.run_id,
         kit=str(arguments.kit),
-        signed_by=arguments.key,
+        signed_by=ready.signed_by,
         image_id=ready.kit.image_id,
         expected_identity=ready.archive.identity,
         identity=replayed.identity,

@@ -53,7 +53,11 @@ def add(commands: Commands) -> None:
     replay.add_argument("kit", type=Path)
     replay.add_argument("-o", "--output", type=Path, help="keep the new archive here")
     replay.add_argument(
-        "--key", metavar="KEY", help="the kit must be signed by this public key (PEM), or env:NAME"
+        "--key",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="the kit must be signed by this public key (PEM), or env:NAME; may be given more than once",
     )
     replay.add_argument("--trust", action="store_true", help="replay it although no known key has signed it")
     replay.add_argument("--json", action="store_true")

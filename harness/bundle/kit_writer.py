@@ -13,7 +13,7 @@ from harness.contracts.replay_kit import KIT, SIGNATURE, ReplayKit
 
 _CHUNK = 1 << 20
 Part = bytes | Path
-Sign = Callable[[bytes], bytes]
+Sign = Callable[[ReplayKit, bytes], bytes]
 
 
 def described(parts: Mapping[str, Part]) -> dict[str, ArchiveFile]:
@@ -24,10 +24,10 @@ def described(parts: Mapping[str, Part]) -> dict[str, ArchiveFile]:
 def write_kit(path: Path, kit: ReplayKit, parts: Mapping[str, Part], sign: Sign | None = None) -> str:
     """Write the kit to `path` and return the digest of its kit.json.
 
-    `sign` makes the signature's file from the exact bytes of kit.json. Errors as `whole_file`.
+    `sign` makes the signature's file from the kit and the exact bytes of kit.json. Errors as `whole_file`.
     """
     manifest = to_bytes(unstructure(kit))
-    heads = {KIT: manifest} | ({SIGNATURE: sign(manifest)} if sign else {})
+    heads = {KIT: manifest} | ({SIGNATURE: sign(kit, manifest)} if sign else {})
     with whole_file(path, "kit") as stream:
         for name, part in (heads | {name: parts[name] for name in kit.files}).items():
             size = len(part) if isinstance(part, bytes) else part.stat().st_size

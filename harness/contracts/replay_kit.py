@@ -15,7 +15,7 @@ from harness.contracts.rules import Digest, RunId
 
 SCHEMA = "assay.runner.replay_kit.v1"
 RESULT_SCHEMA = "assay.runner.replay_result.v1"
-PAYLOAD_TYPE = "application/vnd.assay.runner.replay-kit+json"
+PREDICATE = "urn:assay-runner:replay-kit:v1"  # of the in-toto statement that signs a kit
 
 KIT = "kit.json"
 SIGNATURE = "kit.dsse.json"
@@ -66,7 +66,7 @@ class ReplayDifference:
 class ReplayResult:
     """What `replay --json` prints; `equal` when `differences` is empty.
 
-    signed_by  the public key file that the kit was checked with, null when it was trusted unsigned
+    signed_by  the public key, as it was given, that the kit's signature fits; null when it was trusted
     identity   of the new archive; `archive` is where it was kept, null if it was not
     """
 
