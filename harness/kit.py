@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
 from harness.bundle.kit_contents import expected_digests, replayable
 from harness.bundle.kit_writer import Part, Sign, described, write_kit
 from harness.bundle.layer_tar import check_layer_tar
@@ -14,8 +13,6 @@ from harness.engine.saved_images import save_image
 from harness.errors import InputError
 from harness.plan import input_digests
 from harness.replay import planned
-
-MADE_BY = f"assay-runner {__version__}"
 
 
 def pack(
@@ -52,15 +49,14 @@ def pack(
         parts[POLICY] = policy
     kit = ReplayKit(
         run_id=found.archive.run_id,
-        made_by=MADE_BY,
         archive_identity=found.archive.identity,
         image=runspec.image,
         image_id=image.id,
         layers=tuple(digest for digest, _ in image.layers),
         inputs=dict(sorted(runspec.inputs.items())),
-        folders=_empty_folders(inputs) if inputs is not None else (),
+        folders=runspec.input_folders or (),
         expected=expected_digests(found.archive),
-        files=described(parts),
+        files=described(parts, {layer_file(digest): digest for digest, _ in image.layers}),
     )
     return write_kit(output, kit, parts, sign)
 
@@ -79,8 +75,3 @@ def _check_inputs(runspec: RunSpecDocV1, inputs: Path | None, place: str) -> Non
             place=f"{place}: {RUNSPEC} at /inputs",
             hint="name the folder that the run was given with --work, or measure again",
         )
-
-
-def _empty_folders(inputs: Path) -> tuple[str, ...]:
-    empty = (path for path in inputs.rglob("*") if path.is_dir() and not any(path.iterdir()))
-    return tuple(sorted(path.relative_to(inputs).as_posix() for path in empty))

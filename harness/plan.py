@@ -107,6 +107,7 @@ class Plan:
             tools_legacy=self.tools.legacy if self.tools else None,
             workspace=self.tools.workspace if self.tools else "none",
             inputs=input_digests(self.inputs) if self.inputs else {},
+            input_folders=empty_folders(self.inputs) if self.inputs else (),
             control_prefix=CONTROL,
         )
 
@@ -197,6 +198,12 @@ def input_digests(folder: Path) -> dict[str, str]:
                 raise InputError("inputs are larger than 1 GiB", place=str(folder), hint="give less")
             digests[path.relative_to(folder).as_posix()] = _sha256(path)
     return digests
+
+
+def empty_folders(folder: Path) -> tuple[str, ...]:
+    """Relative paths of the folders that nothing is in."""
+    found = (path for path in folder.rglob("*") if path.is_dir() and not any(path.iterdir()))
+    return tuple(path.relative_to(folder).as_posix() for path in found)
 
 
 def _spec(subject: SubjectSpec, agent_shim: str, run_id: str | None, witnesses: tuple[str, ...]) -> RunSpec:

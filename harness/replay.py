@@ -74,7 +74,7 @@ def open_kit(path: Path, scratch: Path, admit: Admit) -> ReadyKit:
         )
     except AssayError as error:
         for name, copy in files.items():
-            error.place = error.place.replace(f"{copy}:", f"{path}: {name}:")
+            error.place = error.place.replace(str(copy), f"{path}: {name}")
         raise
     image = SavedImage(files[IMAGE_CONFIG].read_bytes(), tuple(layers))
     return ReadyKit(kit, found.archive, image, plan, signed_by)

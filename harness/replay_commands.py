@@ -54,9 +54,9 @@ def kit(arguments: argparse.Namespace, progress: Progress) -> int:
 def replay(arguments: argparse.Namespace, progress: Progress) -> int:
     """`assay-runner replay KIT`: 0 when all compared members have equal bytes; FindingError otherwise."""
     begun = time.monotonic()
+    admit = admission(arguments.key, trust=arguments.trust)
     output = output_file(arguments.output, "") if arguments.output else None
     state = default_state().prepare()
-    admit = admission(arguments.key, trust=arguments.trust)
     with state.scratch("replay") as scratch:
         ready = open_kit(arguments.kit, scratch, admit)
         progress.step(f"the kit holds: run {ready.archive.run_id}, image {ready.kit.image_id}")

@@ -72,6 +72,7 @@ def check_contents(kit: ReplayKit, files: Mapping[str, Path], place: str) -> Kit
         "/image": (kit.image, runspec.image),
         "/image_id": (kit.image_id, runspec.image_id),
         "/inputs": (kit.inputs, runspec.inputs),
+        "/folders": (kit.folders, runspec.input_folders or ()),
         "/files/policy.toml": (
             kit.files[POLICY].sha256 if POLICY in kit.files else None,
             runspec.policy_sha256,

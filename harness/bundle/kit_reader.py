@@ -109,10 +109,11 @@ def sealed_kit(path: Path) -> Iterator[SealedKit]:
         raise InputError(
             f"cannot be read: {error.strerror}", place=place, hint="ask for read permission"
         ) from None
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise InputError("is no regular file", place=place, hint="name a kit")
     with os.fdopen(descriptor, "rb") as stream:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise InputError("is no regular file", place=place, hint="name a kit")
         yield _opened(stream, facts.st_size, place)
 
 

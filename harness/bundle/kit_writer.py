@@ -16,9 +16,9 @@ Part = bytes | Path
 Sign = Callable[[ReplayKit, bytes], bytes]
 
 
-def described(parts: Mapping[str, Part]) -> dict[str, ArchiveFile]:
-    """The `files` table of kit.json; names sorted by their bytes."""
-    return {name: _described(name, parts[name]) for name in sorted(parts, key=str.encode)}
+def described(parts: Mapping[str, Part], known: Mapping[str, str] | None = None) -> dict[str, ArchiveFile]:
+    """The `files` table of kit.json; names sorted by their bytes. `known` are digests of files by name."""
+    return {name: _described(name, parts[name], known or {}) for name in sorted(parts, key=str.encode)}
 
 
 def write_kit(path: Path, kit: ReplayKit, parts: Mapping[str, Part], sign: Sign | None = None) -> str:
@@ -39,7 +39,9 @@ def write_kit(path: Path, kit: ReplayKit, parts: Mapping[str, Part], sign: Sign 
     return sha256_of(manifest)
 
 
-def _described(name: str, part: Part) -> ArchiveFile:
+def _described(name: str, part: Part, known: Mapping[str, str]) -> ArchiveFile:
+    if name in known and isinstance(part, Path):
+        return ArchiveFile(path=name, sha256=known[name], bytes=part.stat().st_size)
     whole, size = hashlib.sha256(), 0
     for chunk in _chunks(part):
         whole.update(chunk)

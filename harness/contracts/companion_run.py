@@ -3,7 +3,7 @@
 from attrs import frozen
 
 from harness.contracts.converter import Natural, constant, nullable, omittable, required
-from harness.contracts.rules import Digest, RunId
+from harness.contracts.rules import Digest, OrderedSet, RunId
 
 ACCOUNTING_V1 = "assay.runner.accounting.v1"
 NETWORK_SEAL_V1 = "assay.runner.network_seal.v1"
@@ -124,6 +124,8 @@ class RunSpecDocV1:
     plumbing            per role, the commands that belong to the run itself, as argv
     volatile            globs that stand for names which the agent makes up anew in each run
     inputs              file below /workspace -> sha256 of its bytes before the run
+    input_folders       folders below /workspace that nothing was in before the run; left out by runs from
+                        before it was recorded
     """
 
     schema: str = constant(RUNSPEC_V1)
@@ -148,6 +150,7 @@ class RunSpecDocV1:
     volatile: tuple[str, ...] = required(())
     plumbing: dict[str, tuple[tuple[str, ...], ...]]
     inputs: dict[str, Digest]
+    input_folders: OrderedSet | None = omittable()
 
 
 @frozen(kw_only=True)

@@ -28,20 +28,18 @@ POLICY = "policy.toml"
 class ReplayKit:
     """kit.json; what it repeats of the archive is compared with it.
 
-    made_by           name and version of the program that packed it
     archive_identity  digest of the archive's manifest.json
     image             the image's name where it was measured, for people
     image_id          digest of image/config.json
     layers            diff IDs, lowest first; each is the digest of its file
     inputs            file below /workspace -> digest; its bytes are the file of that digest
-    folders           folders below /workspace that no input is in
+    folders           folders below /workspace that nothing is in
     expected          compared member of the archive (design §6) -> digest
     files             every file of the kit but this one and its signature
     """
 
     schema: str = constant(SCHEMA)
     run_id: RunId
-    made_by: str
     archive_identity: Digest
     image: str
     image_id: Digest

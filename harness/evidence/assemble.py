@@ -51,6 +51,7 @@ class RunContext:
     workspace      how the tools see /workspace: "ro", "rw", or "none" without tools
     volatile       globs for names that the agent makes up anew in each run
     inputs         file below /workspace -> sha256:... of its bytes
+    input_folders  folders below /workspace that nothing is in
     """
 
     spec: RunSpec
@@ -69,6 +70,7 @@ class RunContext:
     workspace: str = "none"
     volatile: tuple[str, ...] = ()
     inputs: Mapping[str, str] = Factory(dict)
+    input_folders: tuple[str, ...] = ()
     control_prefix: str = "/run/assay"
     image_locked: bool = False
     image_files: ImageFiles | None = None
@@ -284,6 +286,7 @@ def runspec_document(context: RunContext) -> RunSpecDocV1:
         volatile=context.volatile,
         plumbing={role.value: commands for role, commands in sorted(context.plumbing.items())},
         inputs=dict(sorted(context.inputs.items())),
+        input_folders=sorted_unique(context.input_folders),
     )
 
 

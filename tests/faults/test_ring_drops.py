@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attrs import evolve
+from attrs import asdict, evolve
 
 from harness.bench import Bench
 from harness.capture.session import CaptureOptions
 from harness.errors import EvidenceError
 from harness.evidence.assemble import assemble
-from harness.evidence.model import Kind
+from harness.evidence.drop_diagnostics import drop_diagnostics
+from harness.evidence.model import Kind, Role
 from harness.host.state import State
+from harness.present.drop_diagnostics import as_text
 from harness.run import Measured, measure
 from tests.faults.agents import agent
 from tests.faults.archives import ACCOUNTING, HEALTH, exit_code, told
@@ -64,6 +66,36 @@ def test_a_full_ring_is_told_with_the_count(flooded: Measured, tmp_path: Path) -
     assert dropped == kinds["open"]["dropped"]
 
 
+def test_the_diagnostics_name_kind_stage_and_source_and_change_no_verdict(
+    flooded: Measured, tmp_path: Path
+) -> None:
+    before = (exit_code(flooded), told(flooded, tmp_path).members)
+    found = drop_diagnostics(flooded.observation, flooded.plan.context(), {})
+    assert found is not None
+    assert (exit_code(flooded), told(flooded, tmp_path).members) == before == (3, before[1])
+    capture = before[1][ACCOUNTING]["capture"]
+    for kind, counters in found.kinds.items():
+        assert asdict(counters) == capture["kinds"][kind], kind
+    dropped = capture["kinds"]["open"]["dropped"]
+    assert {stage: count for stage, count in found.lost.items() if count} == {"ring full": dropped}
+    assert found.by_process[0] == (opens(flooded) + _others(flooded), "subject subject.0 open")
+    assert found.by_path[0] == (opens(flooded), "/workspace/target")
+    assert found.busiest is not None
+    assert found.busiest.sources[0][1] == "subject subject.0 open"
+    high = capture["ring_high_water"]
+    assert high > 0.9 * capture["ring_bytes"]  # the ring was full
+    text = as_text(found)
+    assert f"reader backlog: high water {high} of {128 << 10} bytes" in text
+    assert text.endswith(f"lost: ring full {dropped}\n")
+
+
+def _others(measured: Measured) -> int:
+    """Opens of the agent that are not of the target."""
+    records = measured.observation.records
+    ours = [r for r in records if r.kind is Kind.OPEN and r.role is Role.SUBJECT and not r.setup]
+    return len(ours) - opens(measured)
+
+
 def test_the_default_loses_nothing_of_the_same_agent(bench: Bench, inputs: Path, tmp_path: Path) -> None:
     measured = measure(bench, agent(bench, FLOODS, inputs=inputs))
     assert exit_code(measured) == 0
@@ -79,7 +111,12 @@ def test_back_pressure_saves_the_same_ring(state: State, inputs: Path, tmp_path:
         measured = measure(small, agent(small, FLOODS, inputs=inputs))
     archive = told(measured, tmp_path)
     assert (exit_code(measured), archive.unclean) == (0, [])
-    assert archive.members[ACCOUNTING]["capture"]["freezes"] > 0
+    freezes = archive.members[ACCOUNTING]["capture"]["freezes"]
+    assert freezes > 0
+    found = drop_diagnostics(measured.observation, measured.plan.context(), {})
+    assert found is not None
+    assert f"freezes={freezes} frozen_ms=" in as_text(found)
+    assert as_text(found).endswith("lost: nothing\n")
 
 
 def test_a_drop_counter_that_lies_breaks_the_identity(flooded: Measured) -> None:
