@@ -116,6 +116,13 @@ def test_an_empty_command_comes_before_a_bad_run_id(refused: Refused) -> None:
     assert "command must not be empty" in message
 
 
+def test_diagnostics_that_cannot_be(refused: Refused, tmp_path: Path) -> None:
+    message = refused("kernel-only", "--drop-diagnostics", tmp_path / "no" / "such")
+    assert f"{tmp_path / 'no'}: no such folder" in message
+    message = refused("--contract-only", "--drop-diagnostics", "-", "--", "true")
+    assert "there is no capture to diagnose" in message
+
+
 def test_a_bad_run_id_comes_before_a_bad_shim(refused: Refused) -> None:
     shim = ("--contract-only", "--agent-shim", "other", "--run-id", "a:b", "--", "true")
     assert "must not contain ':'" in refused(*shim)
@@ -234,10 +241,14 @@ def test_a_failed_agent_has_its_archive(bench: Bench, tmp_path: Path) -> None:
     run_id, output = new_run_id(), tmp_path / "x.tar.gz"
     image = image_of(bench, "kernel-only").tag
     fails = "import sys; print('what went wrong'); sys.exit(3)"
-    done = run(bench.state, "--image", image, "--run-id", run_id, "-o", output, "--", *PYTHON, fails)
+    text = tmp_path / "pressure.txt"
+    options = ("--run-id", run_id, "-o", output, "--drop-diagnostics", text)
+    done = run(bench.state, "--image", image, *options, "--", *PYTHON, fails)
     assert (done.returncode, done.stdout) == (6, f"wrote {output} (run_id={run_id}, evidence=clean)\n")
     assert done.stderr.splitlines()[-2:] == [
         "assay-runner: the agent ended with exit code 3",
         "  hint: what went wrong",
     ]
     assert read(output).finished["exit_code"] == 3
+    assert text.read_text().startswith(f"drop diagnostics of {run_id}: ")
+    assert text.read_text().endswith("lost: nothing\n")

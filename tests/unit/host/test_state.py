@@ -108,3 +108,20 @@ def test_lock_excludes(state: State, tmp_path: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             other.wait(timeout=0.5)
     assert other.communicate(timeout=20)[0] == "in\n"
+
+
+def test_scratch_is_empty_and_gone_afterwards_and_takes_what_a_killed_one_left(state: State) -> None:
+    stale = state.root / "scratch-replay-killed"
+    (stale / "kit").mkdir(parents=True)
+    other = state.root / "scratch-kit-alive"
+    other.mkdir()
+    with state.scratch("replay") as folder:
+        assert not stale.exists()
+        assert folder.is_dir()
+        assert not list(folder.iterdir())
+        (folder / "x").write_text("x")
+    assert not folder.exists()
+    assert other.is_dir()
+    with pytest.raises(ZeroDivisionError), state.scratch("replay") as folder:
+        _ = 1 / 0
+    assert not folder.exists()
