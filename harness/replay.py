@@ -26,7 +26,7 @@ from harness.contracts.replay_kit import (
 )
 from harness.engine.file_list import image_files
 from harness.engine.saved_images import SavedImage, files_of, loaded_image
-from harness.errors import AssayError, InputError, VerificationError
+from harness.errors import AssayError, EnvironmentUnfitError, InputError, VerificationError
 from harness.evidence.assemble import runspec_document
 from harness.plan import Plan
 from harness.policy.check import check_policy
@@ -61,7 +61,14 @@ def open_kit(path: Path, scratch: Path, admit: Admit) -> ReadyKit:
         signed_by = admit(sealed)
         unpacked = scratch / "kit"
         unpacked.mkdir()
-        files = sealed.unpack(unpacked)
+        try:
+            files = sealed.unpack(unpacked)
+        except OSError as error:
+            raise EnvironmentUnfitError(
+                f"cannot be unpacked into {scratch.parent}: {error.strerror}",
+                place=str(path),
+                hint="a replay needs twice the kit's size there",
+            ) from None
     kit = sealed.kit
     layers = [(digest, files[layer_file(digest)]) for digest in kit.layers]
     try:

@@ -55,14 +55,23 @@ def save_image(client: Any, identity: str, folder: Path) -> SavedImage:
             hint="build it (`assay-runner image build`) or load it: a kit needs the very image of the run",
         )
     whole = folder / "saved.tar"
-    with whole.open("wb") as target:
-        try:
+    try:
+        with whole.open("wb") as target:
             for chunk in client.api.get_image(identity):
                 target.write(chunk)
-        except (DockerException, RequestException) as error:
-            raise EnvironmentUnfitError(
-                f"the engine does not give the image {identity}: {error}", hint="see the engine's log"
-            ) from None
+        return _saved(whole, identity, folder)
+    except DockerException as error:
+        raise EnvironmentUnfitError(
+            f"the engine does not give the image {identity}: {error}", hint="see the engine's log"
+        ) from None
+    except OSError as error:  # a RequestException is one as well
+        raise EnvironmentUnfitError(
+            f"the image {identity} cannot be copied into {folder.parent}: {error}",
+            hint="a kit needs twice the image's size there",
+        ) from None
+
+
+def _saved(whole: Path, identity: str, folder: Path) -> SavedImage:
     with tarfile.open(whole) as tar:
         described = json.loads(_member(tar, "manifest.json"))[0]
         config = _member(tar, described["Config"])
