@@ -20,28 +20,26 @@ def on_host(handler: Handler) -> Handler:
 
     @functools.wraps(handler)
     def checked(arguments: Namespace, progress: Progress) -> int:
-        if problems := missing():
-            raise EnvironmentUnfitError(
-                "this installation reads and compares archives, but cannot measure",
-                place=arguments.command,
-                problems=problems,
-            )
+        require(arguments.command, PACKAGES)
         return handler(arguments, progress)
 
     return checked
 
 
-def missing() -> tuple[tuple[str, str], ...]:
-    """(what is not there, remedy) pairs; imports none of the packages."""
+def require(command: str, packages: tuple[str, ...] = ()) -> None:
+    """EnvironmentUnfitError outside a checkout, or without the packages; imports none of them."""
     from importlib.util import find_spec
 
-    folders = [name for name in FOLDERS if not (ROOT / name).is_dir()]
-    packages = [name for name in PACKAGES if find_spec(name) is None]
     problems = []
-    if folders:
+    if folders := [name for name in FOLDERS if not (ROOT / name).is_dir()]:
         what = f"no {', '.join(folders)} beside the package"
         problems.append((what, "run it from a checkout: ./enter assay-runner …"))
-    if packages:
-        what = f"no Python package {', '.join(packages)}"
+    if absent := [name for name in packages if find_spec(name) is None]:
+        what = f"no Python package {', '.join(absent)}"
         problems.append((what, "run it through ./enter, or pip install -e '.[host]' in the checkout"))
-    return tuple(problems)
+    if problems:
+        raise EnvironmentUnfitError(
+            "this installation reads and compares archives, but cannot measure",
+            place=command,
+            problems=tuple(problems),
+        )

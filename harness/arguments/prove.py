@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.arguments import Commands
+from harness.arguments.host import require
 from harness.present.progress import Progress
 
 MAKE = "make"
@@ -62,6 +63,7 @@ def add(commands: Commands) -> None:
 def _make(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness.gates import commands
 
+    require("proof-pack")  # which gates there are is asked of the checkout
     return commands.make_proof_pack(arguments, progress.result)
 
 
@@ -74,4 +76,5 @@ def _verify(arguments: argparse.Namespace, progress: Progress) -> int:
 def _lanes(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness.gates import commands
 
+    require("lanes")
     return commands.lanes(arguments, progress.result)

@@ -18,6 +18,8 @@ import pytest
 from attrs import frozen
 from packaging.requirements import Requirement
 
+from tests.unit.bundle.keys import new_pair
+
 pytestmark = pytest.mark.linux
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,7 +34,12 @@ LEFT = {
     "report": (["report", "hidden-write.tar.gz", "-o", "report.html"], 0),
     "baseline accept": (["baseline", "accept", "s5.tar.gz"], 0),
     "check": (["check", "hidden-write.tar.gz", "--baseline", "baselines/openai-agents.json"], 1),
+    "attest": (["attest", "s5.tar.gz", "--key", "key.pem"], 0),
+    "oci push": (["oci", "push", "s5.tar.gz", "layout"], 0),
+    "oci fetch": (["oci", "fetch", "layout", "-o", "fetched.tar.gz"], 0),
 }
+FOLDERS = ["baselines", "layout", "venv"]  # that these commands make, beside the environment
+CHECKOUT = ("lanes", "proof-pack")  # which ask a checkout what gates there are, and need no package
 # Every command of the tree, each with the least that its parser takes.
 _TREE = """
 import argparse, json
@@ -115,9 +122,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path) -> Iterator[Installed]:
     with tempfile.TemporaryDirectory(prefix="assay-", dir="/tmp") as name:
         folder = Path(name)
+        pair = new_pair(folder, "key")
         for path in (*ARCHIVES.glob("*.tar.gz"), wheel):
             shutil.copy2(path, folder)
-        os.chown(folder, NOBODY, NOBODY)
+        for path in (folder, pair.private):
+            os.chown(path, NOBODY, NOBODY)
         made = Installed(folder)
         system = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
         assert made.run(system, "-m", "venv", "venv").returncode == 0
@@ -165,6 +174,11 @@ def test_archives_are_read_compared_and_shown(installed: Installed) -> None:
     assert json.loads(said["drift"])["summary"]["dimensions_checked"] == 7
     assert json.loads(said["claims"])["verified"] is True
     assert "/workspace/hidden-write-output.txt" in said["check"]
+    assert (installed.folder / "fetched.tar.gz").read_bytes() == (ARCHIVES / "s5.tar.gz").read_bytes()
+    assert installed.command("verify", "s5.tar.gz", "--key", "key.pub").returncode == 0
+    assert (
+        installed.command("proof-pack", "verify", "no-such-pack").returncode == 2
+    )  # not 5: it needs no more
     page = (installed.folder / "report.html").read_text(encoding="utf-8")
     assert "/workspace/hidden-write-output.txt" in page
 
@@ -185,13 +199,13 @@ def test_every_other_command_says_what_it_needs(installed: Installed) -> None:
         assert (name, done.returncode) == (name, 5), done.stderr
         first, *problems = done.stderr.splitlines()
         assert first.startswith(f"assay-runner: {name.split()[0]}: this installation reads")
-        assert [problem.partition(": ")[0].strip() for problem in problems] == [
-            "no bpf, images, runner-fixtures beside the package",
-            "no Python package docker, pyroute2",
-        ]
+        wanted = ["no bpf, images, runner-fixtures beside the package"]
+        if name not in CHECKOUT:
+            wanted.append("no Python package docker, pyroute2")
+        assert [problem.partition(": ")[0].strip() for problem in problems] == wanted
         assert all("./enter" in problem for problem in problems)
         assert done.stdout == ""
-    assert sorted(path.name for path in installed.folder.iterdir() if path.is_dir()) == ["baselines", "venv"]
+    assert sorted(path.name for path in installed.folder.iterdir() if path.is_dir()) == FOLDERS
 
 
 def test_what_the_wheel_asks_for_is_what_the_pinned_environment_has() -> None:
