@@ -59,9 +59,7 @@ def test_an_id_that_the_sdk_made_up_and_that_is_sent_fails_with_both_values(
     monkeypatch.setenv("ASSAY_RUNNER_STATE", str(state.root))
     assert main(["probe", str(folder), "--image-unlocked", "-o", str(tmp_path / "out")]) == 1
     said, failed = capsys.readouterr()
-    made_up = (
-        r'FAIL no id: the model gave null, the policy layer has \["pyd_ai_[0-9a-f]+"\]: made up, and believed'
-    )
+    made_up = r'FAIL no id: the model gave null, the policy layer has \["pyd_ai_[0-9a-f]+"\]: made up'
     assert re.search(made_up, said), said
     assert "FAIL no id: /workspace/policy-input.txt was touched by tools" in said
     assert "may not be a fixture: pydantic-ai" in failed
