@@ -1,5 +1,6 @@
 """Measure a runtime for the candidate table: six runs in its image, then the verdict from their archives."""
 
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -41,10 +42,12 @@ def probe(bench: Bench, fixture: Fixture, *, out: Path, image_unlocked: bool = F
     folder = out / fixture.name
     if folder.exists():
         shutil.rmtree(folder)
+    # The same in all six, so that their bytes compare; another one in each probe, so that two can be at work.
+    run_id = f"run_probe_{secrets.token_hex(8)}"
     runs = {}
     for name, (way, task) in todo.items():
         bench.progress(f"{fixture.name}: {name}")
-        runs[name] = _run(bench, way, image, folder / name, task)
+        runs[name] = _run(bench, way, image, folder / name, task, run_id)
     different = divergences([folder / name / ARCHIVE for name in SINGLE])
     report = _report(fixture, image, runs, tuple(different))
     (folder / REPORT).write_bytes(to_bytes(unstructure(report)) + b"\n")
@@ -79,7 +82,7 @@ def ways(fixture: Fixture) -> dict[str, tuple[Fixture, str]]:
     return found
 
 
-def _run(bench: Bench, fixture: Fixture, image: RunImage, folder: Path, task: str) -> Seen:
+def _run(bench: Bench, fixture: Fixture, image: RunImage, folder: Path, task: str, run_id: str) -> Seen:
     folder.mkdir(parents=True)
     archive = folder / ARCHIVE
     with tempfile.TemporaryDirectory(prefix="assay-probe-") as scratch:
@@ -88,7 +91,7 @@ def _run(bench: Bench, fixture: Fixture, image: RunImage, folder: Path, task: st
             (inputs / TASK).write_text(task, encoding="utf-8")
         plan = plan_fixture(
             fixture,
-            run_id="run_probe",
+            run_id=run_id,
             image=image.tag,
             image_id=image.id,
             runtime_roots=image.runtime_roots,
