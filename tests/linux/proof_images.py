@@ -59,6 +59,7 @@ def test_every_image_is_the_locked_one_wherever_it_is_built_from_nothing(
         home.mkdir()
     finally:
         os.umask(before)
+    expected = [f"verified {lock.name} {lock.id}" for lock in every_lock()]
     own = {"PYTHONPATH": str(copy), "ASSAY_RUNNER_STATE": str(there / "state")}
     begun, cpu = time.monotonic(), os.times()
     done = subprocess.run(
@@ -76,7 +77,7 @@ def test_every_image_is_the_locked_one_wherever_it_is_built_from_nothing(
         f"\n{done.stdout}umask {umask:04o} {environment}: {took:.0f} s, {processor:.0f} s of processor time"
     )
     assert done.returncode == 0
-    assert done.stdout.splitlines() == [f"verified {lock.name} {lock.id}" for lock in every_lock()]
+    assert done.stdout.splitlines() == expected
     assert list((there / "state").glob("verify-*")) == []
     shutil.rmtree(there)
 
