@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
 
     def by_default(words: Sequence[str] | None = None, namespace: Any = None) -> Any:
         given = list(words or ())
-        named = given[:1] in (["verify"], ["-h"], ["--help"])
+        named = given[:1] in ([MAKE], ["verify"], ["-h"], ["--help"])
         return parse(given if named else [MAKE, *given], namespace)
 
     pack.parse_known_args = by_default  # type: ignore[method-assign,assignment] # argparse knows no default action
