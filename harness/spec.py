@@ -19,8 +19,12 @@ AGENT_SHIMS = ("none", "openai-agents", "gemini-google-genai")
 FIXTURE_SCHEMA = "assay.runner.fixture.v1"
 WITNESSES = ("kernel", "policy", "sdk")
 NETWORKS = ("none", "loopback")
-# /FOLDER/NAME with a "*" in NAME and nowhere else, not in /workspace; also a JSON Schema pattern
-VOLATILE = r"^(?!/workspace/)(?:/(?!\.\.?/)[^/*]+)+/[^/*]*\*[^/]*$(?!\n)"
+# /FOLDER/NAME with a "*" in NAME and nowhere else, not in /workspace; or a file of /proc or /sys.
+# Also a JSON Schema pattern.
+VOLATILE = (
+    r"^(?:(?!/workspace/)(?:/(?!\.\.?/)[^/*]+)+/[^/*]*\*[^/]*"
+    r"|/(?:proc|sys)(?:/(?!\.\.?(?:/|$))[^/*]+)+)$(?!\n)"
+)
 ID_SOURCES = ("local_model", "cassette_recorded", "cassette_synthetic")  # never minted by the fixture
 
 
@@ -163,7 +167,9 @@ class FixtureFile:
     inputs: str = "inputs"  # folder, copied to /workspace for each run
     id_source: str = ""  # who chose the tool call ids; needed with the witness "sdk"
     network: str = "none"  # "loopback": packets of the agent to itself are expected; nothing else ever is
-    volatile: tuple[str, ...] = ()  # globs for names that the agent makes up anew in each run
+    volatile: tuple[
+        str, ...
+    ] = ()  # names that the agent makes up anew in each run, as globs; looks that vary
     tools: ToolsSpec | None = None
     gate: GateSpec | None = None
     scenario: tuple[ScenarioSpec, ...] = ()
@@ -251,7 +257,7 @@ def _broken_rules(fixture: Fixture) -> list[tuple[bool, str, str]]:
         (
             bool(unfit),
             f"volatile {unfit} must name a folder outside /workspace and, with a '*', what stands in it",
-            "write e.g. /tmp/agent/*.log",
+            "write e.g. /tmp/agent/*.log; without a '*', a file of /proc or /sys",
         ),
         (needs_tools, "witness 'policy' needs a [tools] table", "add [tools] with server and policy"),
         (not file.subject.command, "subject.command is empty", "name the agent's program"),

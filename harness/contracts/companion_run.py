@@ -64,7 +64,8 @@ class AccountingV1:
     """companion/accounting.json; `capture` is null when kernel capture was not asked for.
 
     unlabelled  records of processes that were not seen to start
-    volatile    operations whose name became a declared glob, by glob: nothing of them is lost but the name
+    volatile    operations whose name became a declared glob, by glob: nothing of them is lost but the name;
+                and looks at a declared file of /proc or /sys, which are told nowhere else
     unclean     every reason why the run is not clean, as stable codes; empty for a clean run
     """
 
@@ -122,7 +123,8 @@ class RunSpecDocV1:
                         before it was recorded, which cannot be replayed for that reason
     network             "none", or "loopback": the agent was declared to talk to itself
     plumbing            per role, the commands that belong to the run itself, as argv
-    volatile            globs that stand for names which the agent makes up anew in each run
+    volatile            globs that stand for names which the agent makes up anew in each run; files of /proc
+                        and /sys which it may look at or not
     inputs              file below /workspace -> sha256 of its bytes before the run
     input_folders       folders below /workspace that nothing was in before the run; left out by runs from
                         before it was recorded

@@ -10,12 +10,14 @@ Precedence, first match wins:
   unaddressed        sends that name nobody, and making sockets of the usual families
   directory_change   chdir, fchdir
   declared_plumbing  what the run itself needs: see `_is_plumbing`
+  volatile_look      reads of a file of /proc or /sys that were declared to vary from run to run
   image_runtime      a look (no write intent) inside a runtime root: one that failed, or one at what
                      stands in the image's file list, if that is known
   loader .. dev      opens that the v0 taxonomy leaves out (contracts §4.6)
   evidence           everything else
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
@@ -39,6 +41,7 @@ class EventClass(StrEnum):
     UNADDRESSED = "unaddressed"
     DIRECTORY_CHANGE = "directory_change"
     DECLARED_PLUMBING = "declared_plumbing"
+    VOLATILE_LOOK = "volatile_look"
     IMAGE_RUNTIME = "image_runtime"
     LOADER = "loader"
     LOCALE = "locale"
@@ -85,6 +88,7 @@ UNTOLD = frozenset(
         EventClass.PROCESS,
         EventClass.IO_URING_REFUSED,
         EventClass.UNADDRESSED,
+        EventClass.VOLATILE_LOOK,
         EventClass.IMAGE_RUNTIME,
     }
 )
@@ -98,7 +102,8 @@ class Context:
     plumbing_commands  per role, argv of entry point, bridge, proxy and MCP server
     control_prefix     folder of the run's own sockets and of the policy
     image_files        every path of the image, as the kernel names it; None: not known
-    volatile           globs for names that the agent makes up anew in each run
+    volatile           globs for names that the agent makes up anew in each run, and the files of /proc and
+                       /sys that it may look at or not
     """
 
     runtime_roots: tuple[str, ...] = ()
@@ -112,7 +117,7 @@ class Context:
 class Classified:
     """`operations` with their classes in ring order; `counts` in records, of every class.
 
-    volatile  operations whose name became a glob, by glob
+    volatile  operations whose name became a glob, by glob; looks at a declared file, by its name
     """
 
     operations: tuple[tuple[Operation, EventClass], ...]
@@ -173,10 +178,16 @@ def class_of(operation: Operation, context: Context) -> EventClass:
     if _is_plumbing(operation, context):
         return EventClass.DECLARED_PLUMBING
     if kind is Kind.OPEN and operation.path is not None:
-        if not operation.write and within(operation.path, *context.runtime_roots):
-            return EventClass.IMAGE_RUNTIME if _may_be_image(operation, context) else EventClass.EVIDENCE
-        return v0_telemetry(operation.path) or EventClass.EVIDENCE
+        return _class_of_open(operation, operation.path, context)
     return EventClass.EVIDENCE
+
+
+def _class_of_open(operation: Operation, path: bytes, context: Context) -> EventClass:
+    if _is_volatile_look(operation, path, context):
+        return EventClass.VOLATILE_LOOK
+    if not operation.write and within(path, *context.runtime_roots):
+        return EventClass.IMAGE_RUNTIME if _may_be_image(operation, context) else EventClass.EVIDENCE
+    return v0_telemetry(path) or EventClass.EVIDENCE
 
 
 def _may_be_image(operation: Operation, context: Context) -> bool:
@@ -198,6 +209,12 @@ def v0_telemetry(path: bytes) -> EventClass | None:
     rustup = shared_object and b"/.rustup/toolchains/" in path
     built = shared_object and b"/target/" in path and any(part in path for part in _BUILDS)
     return EventClass.DEPENDENCY_TREE if b"/node_modules/" in path or rustup or built else None
+
+
+def _is_volatile_look(operation: Operation, path: bytes, context: Context) -> bool:
+    """The agent reads, or fails to, what says how the machine is: garbage collectors do when they see fit."""
+    looks = operation.role is Role.SUBJECT and operation.name == "open" and not operation.write
+    return looks and path.startswith((b"/proc/", b"/sys/")) and os.fsdecode(path) in context.volatile
 
 
 def _is_plumbing(operation: Operation, context: Context) -> bool:

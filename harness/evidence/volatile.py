@@ -1,6 +1,9 @@
 """Names that a program makes up anew in each run (from its clock, its pid, or at random), declared before
 the run as globs: in evidence the glob stands for each of them, and they are counted beside it.
 
+A declared name without a "*" is a file of /proc or /sys that the agent looks at in some runs and not
+in others: such looks are counted and not told (harness.evidence.classify).
+
 Only what the agent itself did to a file is told so. A program that was executed, a socket's address
 and all that the tools touched keep their names, declared or not. Which globs may be declared says
 harness.spec.

@@ -34,6 +34,41 @@ def test_declared_names_become_their_glob_and_are_counted() -> None:
     assert [found for _, found in classified.operations] == [EventClass.EVIDENCE] * 3
 
 
+MEMINFO = "/proc/meminfo"
+
+
+def test_a_declared_look_is_counted_and_not_told() -> None:
+    """Runs with and without it give the same compared members."""
+
+    def archive(looks: int) -> dict[str, bytes]:
+        trace = Trace()
+        trace.records += Run(1).observation().records
+        for _ in range(looks):
+            trace.opened(MEMINFO)
+        observation = evolve(Run(1).observation(), records=tuple(trace.records))
+        assembled = assemble(observation, context(volatile=(MEMINFO,)))
+        return assembled.v0 | assembled.companion
+
+    one, two = archive(1), archive(2)
+    one, two = archive(1), archive(2)
+    differing = {name for name in one if one[name] != two[name]}
+    assert differing == {"companion/accounting.json"}
+    assert json.loads(two["companion/accounting.json"])["volatile"] == {MEMINFO: 2}
+    assert json.loads(two["companion/accounting.json"])["records"]["classes"]["volatile_look"] == 2
+
+
+def test_whatever_else_is_done_to_it_is_told() -> None:
+    declared = evolve(CONTEXT, volatile=(MEMINFO, "/tmp/agent/*"))
+    trace = Trace()
+    trace.opened(MEMINFO, 0o1)  # for writing
+    trace.opened(MEMINFO, role=Role.TOOLS)
+    trace.named(UNLINK, MEMINFO)
+    trace.opened("/tmp/agent/*")  # a file of that very name
+    trace.opened("/proc/meminfo2")
+    found = [found for _, found in trace.classified(declared).operations]
+    assert EventClass.VOLATILE_LOOK not in found
+
+
 def test_both_names_of_a_rename() -> None:
     trace = Trace()
     trace.named(RENAME, "/tmp/agent/log-7.txt", part=0)

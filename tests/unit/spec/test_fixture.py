@@ -106,10 +106,11 @@ def test_every_fixture_of_the_house_can_be_planned() -> None:
         assert input_digests(fixture.inputs)
 
 
-GLOBS = ("/tmp/agent/log-*.txt", "/tmp/a/*", "/a/.x/..y/*.*", "/workspaces/*")
+GLOBS = ("/tmp/agent/log-*.txt", "/tmp/a/*", "/a/.x/..y/*.*", "/workspaces/*", "/proc/meminfo",
+         "/sys/devices/system/cpu/online")  # fmt: skip
 NO_GLOBS = (
     "log/*", "/a/../b/*", "/a/./*", "//a/*", "/a//*", "/a/*/", "/a/*/b", "/a/**/b", "/a/b", "/*", "",
-    "/workspace/*", "/workspace/a/*",
+    "/workspace/*", "/workspace/a/*", "/proc", "/proc/", "/proc/../etc/passwd", "/sys/a/..", "/procs/x",
 )  # fmt: skip
 
 
