@@ -1,8 +1,11 @@
 """What the SDK says it did: one assay.runner.sdk_event.v0 object a line, to the recorder on the host."""
 
+import asyncio
 import json
 import os
 import socket
+import traceback
+from collections.abc import Callable, Coroutine
 from importlib.metadata import version
 from typing import BinaryIO
 
@@ -55,3 +58,24 @@ class SdkEvents:
 
     def close(self) -> None:
         self.channel.close()
+
+
+def told(
+    work: Callable[[SdkEvents], Coroutine[object, object, None]],
+    source: str,
+    package: str,
+    channel: BinaryIO | None = None,
+) -> int:
+    """Do the agent's work and tell the recorder (or `channel`) how it ended; the program's exit code."""
+    events = SdkEvents(channel or recorder(), source, package)
+    try:
+        asyncio.run(work(events))
+    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
+        traceback.print_exc()
+        events.emit("run_failed")
+        return 1
+    else:
+        events.emit("run_finished")
+        return 0
+    finally:
+        events.close()

@@ -1,10 +1,8 @@
 """An agent of the real Agent Framework, offline: its model is a script, all else is the framework's own."""
 
-import asyncio
 import json
 import os
 import sys
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -20,7 +18,7 @@ from agent_framework import (
     Message,
 )
 from script import Script, read_task
-from sdk_events import SdkEvents, recorder
+from sdk_events import SdkEvents, told
 
 ID_KEY = "dev.assay.runner/tool_call_id"
 
@@ -77,20 +75,5 @@ async def work(events: SdkEvents) -> None:
         print((await agent.run(task)).text)
 
 
-def main() -> int:
-    events = SdkEvents(recorder(), "agent-framework-fixture", "agent-framework-core")
-    try:
-        asyncio.run(work(events))
-    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
-        traceback.print_exc()
-        events.emit("run_failed")
-        return 1
-    else:
-        events.emit("run_finished")
-        return 0
-    finally:
-        events.close()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(work, "agent-framework-fixture", "agent-framework-core"))

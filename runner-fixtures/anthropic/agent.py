@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sys
-import traceback
 from typing import Any
 
 import httpx2
@@ -13,7 +12,7 @@ from anthropic.types import ToolUseBlock
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from script import Script, read_task
-from sdk_events import SdkEvents, recorder
+from sdk_events import SdkEvents, told
 
 ID_KEY = "dev.assay.runner/tool_call_id"
 MODEL = "local-script"
@@ -108,20 +107,5 @@ async def work(events: SdkEvents) -> None:
         print(await Agent(client, session, script, events).run(task))
 
 
-def main() -> int:
-    events = SdkEvents(recorder(), "anthropic-fixture", "anthropic")
-    try:
-        asyncio.run(work(events))
-    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
-        traceback.print_exc()
-        events.emit("run_failed")
-        return 1
-    else:
-        events.emit("run_finished")
-        return 0
-    finally:
-        events.close()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(work, "anthropic-fixture", "anthropic"))

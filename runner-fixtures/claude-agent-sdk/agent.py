@@ -1,10 +1,8 @@
 """An agent of the real Claude Agent SDK with its CLI, offline: its model is a script on a loopback port."""
 
-import asyncio
 import json
 import os
 import sys
-import traceback
 
 from claude_agent_sdk import (
     AssistantMessage,
@@ -18,7 +16,7 @@ from claude_agent_sdk import (
 )
 from model_server import HOST, PORT, TOOL, ModelServer
 from script import Script, read_task
-from sdk_events import SdkEvents, recorder
+from sdk_events import SdkEvents, told
 
 SESSION = "00000000-0000-4000-8000-000000000001"  # else one is made up, and names files
 SERVER = "files"
@@ -63,20 +61,5 @@ async def work(events: SdkEvents) -> None:
         raise RuntimeError(f"the CLI asked for more than the model: {server.refused}")
 
 
-def main() -> int:
-    events = SdkEvents(recorder(), "claude-agent-sdk-fixture", "claude-agent-sdk")
-    try:
-        asyncio.run(work(events))
-    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
-        traceback.print_exc()
-        events.emit("run_failed")
-        return 1
-    else:
-        events.emit("run_finished")
-        return 0
-    finally:
-        events.close()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(work, "claude-agent-sdk-fixture", "claude-agent-sdk"))

@@ -9,7 +9,7 @@ import asyncio
 import json
 import os
 import sys
-import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from google import genai
 from google.genai import types
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
-from sdk_events import SdkEvents, recorder
+from sdk_events import SdkEvents, recorder, told
 
 ID_KEY = "dev.assay.runner/tool_call_id"
 MODEL = "gemini-3.5-flash"
@@ -75,7 +75,8 @@ async def converse(
     raise RuntimeError(f"the model did not end within {MAX_TURNS} turns")
 
 
-async def work(task: str, tape: Player | Recorder, key: str, events: SdkEvents) -> None:
+async def work(tape: Player | Recorder, key: str, events: SdkEvents) -> None:
+    task = Path(os.environ["ASSAY_RUNNER_TASK"]).read_text(encoding="utf-8")  # noqa: ASYNC240 - nothing else runs yet
     command, *arguments = json.loads(os.environ["ASSAY_RUNNER_MCP_COMMAND"])
     server = StdioServerParameters(command=command, args=arguments, env=dict(os.environ))
     async with (
@@ -102,19 +103,7 @@ def main() -> int:
         tape, channel = Recorder(cassette, key), sys.stdout.buffer  # no harness is listening
     else:
         sys.exit(f"ASSAY_RUNNER_GEMINI_MODE={mode} is not known: use replay or record")
-    events = SdkEvents(channel, "gemini-google-genai-fixture", "google-genai")
-    try:
-        task = Path(os.environ["ASSAY_RUNNER_TASK"]).read_text(encoding="utf-8")
-        asyncio.run(work(task, tape, key, events))
-    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
-        traceback.print_exc()
-        events.emit("run_failed")
-        return 1
-    else:
-        events.emit("run_finished")
-        return 0
-    finally:
-        events.close()
+    return told(partial(work, tape, key), "gemini-google-genai-fixture", "google-genai", channel)
 
 
 if __name__ == "__main__":

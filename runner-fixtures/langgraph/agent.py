@@ -1,11 +1,9 @@
 """An agent of the real LangGraph, offline: its model is a script, all else is LangGraph's own."""
 
-import asyncio
 import json
 import os
 import socket
 import sys
-import traceback
 from typing import Any
 
 socket.has_ipv6 = False  # else urllib3, which nothing here uses, binds ::1 on import to see whether it could
@@ -20,7 +18,7 @@ from langgraph.prebuilt import ToolNode, ToolRuntime, tools_condition  # noqa: E
 from mcp import ClientSession, StdioServerParameters, stdio_client  # noqa: E402
 from mcp.types import Tool  # noqa: E402
 from script import Script, read_task  # noqa: E402
-from sdk_events import SdkEvents, recorder  # noqa: E402
+from sdk_events import SdkEvents, told  # noqa: E402
 
 ID_KEY = "dev.assay.runner/tool_call_id"
 
@@ -108,20 +106,5 @@ async def work(events: SdkEvents) -> None:
     print(state["messages"][-1].text)
 
 
-def main() -> int:
-    events = SdkEvents(recorder(), "langgraph-fixture", "langgraph")
-    try:
-        asyncio.run(work(events))
-    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
-        traceback.print_exc()
-        events.emit("run_failed")
-        return 1
-    else:
-        events.emit("run_finished")
-        return 0
-    finally:
-        events.close()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(work, "langgraph-fixture", "langgraph"))

@@ -1,17 +1,15 @@
 """An agent of the real OpenAI Agents SDK for Python, offline: its model is a script, the rest its own."""
 
-import asyncio
 import json
 import os
 import sys
-import traceback
 from typing import Any
 
 from agents import Agent, Model, ModelResponse, RunConfig, RunHooks, Runner, Usage, set_tracing_disabled
 from agents.mcp import MCPServerStdio
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 from script import Script, read_task
-from sdk_events import SdkEvents, recorder
+from sdk_events import SdkEvents, told
 
 ID_KEY = "dev.assay.runner/tool_call_id"
 
@@ -90,21 +88,6 @@ async def work(events: SdkEvents) -> None:
     print(result.final_output)
 
 
-def main() -> int:
-    set_tracing_disabled(True)
-    events = SdkEvents(recorder(), "openai-agents-python-fixture", "openai-agents")
-    try:
-        asyncio.run(work(events))
-    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
-        traceback.print_exc()
-        events.emit("run_failed")
-        return 1
-    else:
-        events.emit("run_finished")
-        return 0
-    finally:
-        events.close()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    set_tracing_disabled(True)
+    sys.exit(told(work, "openai-agents-python-fixture", "openai-agents"))

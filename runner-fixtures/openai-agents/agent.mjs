@@ -3,9 +3,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
-import net from 'node:net';
 import path from 'node:path';
 import { Agent, MCPServerStdio, Runner, Usage, setTracingDisabled } from '@openai/agents';
+import { SdkEvents } from './sdk_events.mjs';
 
 const HIDDEN = '/workspace/hidden-write-output.txt';
 const ID_KEY = 'dev.assay.runner/tool_call_id';
@@ -15,56 +15,6 @@ const SCENARIOS = {
   hidden_write: { ...SINGLE, hiddenWrite: true },
   multi_tool: { task: '/workspace/multi-tool-input.txt', ids: 'tc_runner_multi_' },
 };
-
-// What the SDK says it did goes to the recorder line by line as it happens: a line sent cannot be taken back.
-class SdkEvents {
-  #seq = 0;
-  #open = new Map(); // call id -> its tool and whether it has ended, in the order of the starts
-
-  constructor(socket, sdk) {
-    this.socket = socket;
-    this.sdk = sdk;
-  }
-
-  static async connect(file, sdk) {
-    const socket = net.connect(file);
-    await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
-    return new SdkEvents(socket, sdk);
-  }
-
-  emit(eventType, toolCallId = null, tool = null) {
-    const event = {
-      schema: process.env.ASSAY_RUNNER_SDK_EVENT_SCHEMA,
-      run_id: process.env.ASSAY_RUNNER_RUN_ID,
-      seq: this.#seq++,
-      event_type: eventType,
-      source: 'openai-agents-fixture',
-      sdk_name: this.sdk.name,
-      sdk_version: this.sdk.version,
-      tool_call_id: toolCallId,
-      tool,
-    };
-    this.socket.write(`${JSON.stringify(event)}\n`);
-  }
-
-  toolStarted(id, tool) {
-    this.#open.set(id, { tool, ended: false });
-    this.emit('tool_call_started', id, tool);
-  }
-
-  // Parallel calls end in an order that varies: it is told in the order of the starts, once all have ended.
-  toolEnded(id) {
-    this.#open.get(id).ended = true;
-    if (![...this.#open.values()].every(({ ended }) => ended)) return;
-    for (const [one, { tool }] of this.#open) this.emit('tool_call_completed', one, tool);
-    this.#open.clear();
-  }
-
-  async close() {
-    await new Promise((resolve) => this.socket.end(resolve));
-    this.socket.destroy(); // do not wait for the other side's end: the agent must not hang on a recorder
-  }
-}
 
 // Each line of the task is one turn, each file it names one call (parallel within the turn); the last turn
 // repeats what the tools gave. Without `ids` the model gives its calls no id.
@@ -153,7 +103,7 @@ const scenario = process.env.ASSAY_RUNNER_OPENAI_AGENTS_SCENARIO ?? 'matched_saf
 if (!Object.hasOwn(SCENARIOS, scenario)) {
   throw new Error(`unknown scenario ${scenario}: use ${Object.keys(SCENARIOS).join(', ')}`);
 }
-const events = await SdkEvents.connect(process.env.ASSAY_RUNNER_SDK_SOCKET, installed('@openai/agents'));
+const events = await SdkEvents.connect('openai-agents-fixture', installed('@openai/agents'));
 try {
   await work(events, SCENARIOS[scenario]);
   events.emit('run_finished');

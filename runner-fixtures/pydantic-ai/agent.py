@@ -1,10 +1,8 @@
 """An agent of the real Pydantic AI, offline: its model is a script, all else is the framework's own."""
 
-import asyncio
 import json
 import os
 import sys
-import traceback
 from typing import Any
 
 from fastmcp.client.transports import StdioTransport
@@ -21,7 +19,7 @@ from pydantic_ai import (
 from pydantic_ai.mcp import CallToolFunc, MCPToolset
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from script import Script, read_task
-from sdk_events import SdkEvents, recorder
+from sdk_events import SdkEvents, told
 
 ID_KEY = "dev.assay.runner/tool_call_id"
 
@@ -70,20 +68,5 @@ async def work(events: SdkEvents) -> None:
     print(result.output)
 
 
-def main() -> int:
-    events = SdkEvents(recorder(), "pydantic-ai-fixture", "pydantic-ai-slim")
-    try:
-        asyncio.run(work(events))
-    except Exception:  # noqa: BLE001 - whatever it is, the recorder is told
-        traceback.print_exc()
-        events.emit("run_failed")
-        return 1
-    else:
-        events.emit("run_finished")
-        return 0
-    finally:
-        events.close()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told(work, "pydantic-ai-fixture", "pydantic-ai-slim"))

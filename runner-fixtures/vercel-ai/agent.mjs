@@ -2,48 +2,12 @@
 // (tool loop, callbacks, MCP client) is the SDK's own.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import fs from 'node:fs';
-import net from 'node:net';
 import { createMCPClient } from '@ai-sdk/mcp';
 import { StdioMCPTransport } from '@ai-sdk/mcp/mcp-stdio';
 import { generateText, isStepCount } from 'ai';
+import { SdkEvents } from './sdk_events.mjs';
 
 const ID_KEY = 'dev.assay.runner/tool_call_id';
-
-// What the SDK says it did goes to the recorder line by line as it happens: a line sent cannot be taken back.
-class SdkEvents {
-  #seq = 0;
-
-  constructor(socket, sdk) {
-    this.socket = socket;
-    this.sdk = sdk;
-  }
-
-  static async connect(file, sdk) {
-    const socket = net.connect(file);
-    await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
-    return new SdkEvents(socket, sdk);
-  }
-
-  emit(eventType, toolCallId = null, tool = null) {
-    const event = {
-      schema: process.env.ASSAY_RUNNER_SDK_EVENT_SCHEMA,
-      run_id: process.env.ASSAY_RUNNER_RUN_ID,
-      seq: this.#seq++,
-      event_type: eventType,
-      source: 'vercel-ai-fixture',
-      sdk_name: this.sdk.name,
-      sdk_version: this.sdk.version,
-      tool_call_id: toolCallId,
-      tool,
-    };
-    this.socket.write(`${JSON.stringify(event)}\n`);
-  }
-
-  async close() {
-    await new Promise((resolve) => this.socket.end(resolve));
-    this.socket.destroy(); // do not wait for the other side's end: the agent must not hang on a recorder
-  }
-}
 
 // A language model of the SDK's own interface (specification v4). Each line of the task is one turn, each file
 // it names one call (parallel within the turn); the last turn repeats what the tools gave. Without `ids` the
@@ -135,7 +99,7 @@ async function work(events) {
 
 // From the installed package, never from a constant.
 const { name, version } = JSON.parse(fs.readFileSync(new URL(import.meta.resolve('ai/package.json')), 'utf8'));
-const events = await SdkEvents.connect(process.env.ASSAY_RUNNER_SDK_SOCKET, { name, version });
+const events = await SdkEvents.connect('vercel-ai-fixture', { name, version });
 try {
   await work(events);
   events.emit('run_finished');
