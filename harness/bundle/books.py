@@ -1,61 +1,182 @@
-"""The books in companion/accounting.json: they add up, and health claims no more than they bear."""
+"""The books in companion/accounting.json: all that follows from them and from the other members.
+
+Made with the writer's own functions: what they give again must be what the archive says.
+"""
 
 from collections.abc import Iterator
 
+from harness.bundle.contents import Contents
+from harness.bundle.meaning_layers import short, unhealthy
 from harness.bundle.problem import Problem
-from harness.contracts.companion import ACCOUNTING, AccountingV1, CaptureCounts, Identity
-from harness.contracts.health import CONTRACT_ONLY_NOTE, Correlation, KernelLayer, ObservationHealth
+from harness.contracts import companion
+from harness.contracts.companion import (
+    ACCOUNTING,
+    AccountingV1,
+    NetworkSealV1,
+    ProcessTreeV1,
+    RunSpecDocV1,
+)
+from harness.contracts.converter import unstructure
+from harness.contracts.health import LINUX, ObservationHealth
 from harness.contracts.manifest import HEALTH
+from harness.contracts.rules import is_sorted_unique, sorted_unique
+from harness.evidence.accounting import (
+    Books,
+    broken,
+    counter_codes,
+    identities,
+    losses,
+    roles_of,
+    seal_codes,
+)
+from harness.evidence.classify import UNTOLD, EventClass
+from harness.evidence.health import derive_health
+from harness.evidence.layers import tool_call_ids
+from harness.evidence.model import Kind, Role
 
-AT_MOST = frozenset({"ring_high_water"})  # the one identity that is no equation: left <= right
+# Codes that stand there just when they follow; the others have causes that the archive does not hold.
+_FOLLOWING = (
+    "missing_witness:", "identity_broken:", "boundary_missing:", "network_seal:", "network_packets:",
+    "ring_drops", "oversized", "kernel_fault", "decode_errors", "recursion_misses", "sentinel_missing",
+    "left_slice", "compat_syscall", "io_uring_used", "unlabelled_process", "slice_not_empty",
+)  # fmt: skip
 
 
-def accounting_problems(accounting: AccountingV1, health: ObservationHealth | None) -> Iterator[Problem]:
-    for index, identity in enumerate(accounting.identities):
-        if identity.holds != _holds(identity):
-            expected = f"{_holds(identity)}: {identity.left} and {identity.right}"
-            yield _books(f"/identities/{index}/holds", expected, str(identity.holds))
-    total = sum(accounting.records.classes.values())
-    if total != accounting.records.total:
-        yield _books("/records/total", str(total), str(accounting.records.total))
-    if accounting.clean != (not accounting.unclean):
-        yield _books("/clean", str(not accounting.unclean), str(accounting.clean))
-    broken = [identity.name for identity in accounting.identities if not _holds(identity)]
-    if broken and accounting.clean:
-        yield _books("/clean", f"False: broken {', '.join(broken)}", "True")
-    if health is not None:
-        yield from _health_problems(accounting.capture, broken, health)
+def accounting_problems(contents: Contents) -> Iterator[Problem]:
+    books = contents.document(ACCOUNTING, AccountingV1)
+    yield from _capture_problems(books)
+    yield from _class_problems(contents, books)
+    spec = contents.document(companion.RUNSPEC, RunSpecDocV1)
+    present = {"kernel": books.capture is not None, "policy": contents.policy, "sdk": contents.sdk}
+    missing = sorted_unique(name for name in spec.witnesses if not present.get(name))
+    if books.missing_witnesses != missing:
+        yield _wrong("/missing_witnesses", short(missing), short(books.missing_witnesses))
+    globs = tuple(dict.fromkeys(spec.volatile))
+    if tuple(books.volatile) != globs:
+        yield _wrong("/volatile", short(globs), short(tuple(books.volatile)))
+    if books.clean != (not books.unclean):
+        yield _wrong("/clean", str(not books.unclean), str(books.clean))
+    yield from _code_problems(books, missing, _required(contents, books, spec))
 
 
-def _health_problems(
-    capture: CaptureCounts | None, broken: list[str], health: ObservationHealth
-) -> Iterator[Problem]:
-    """A clean correlation needs unbroken identities, and its losses are those that were counted."""
-    contract_only = CONTRACT_ONLY_NOTE in health.notes
-    if contract_only != (capture is None):
-        yield _books("/capture", "null just when health says contract_only_mode", str(capture is not None))
-    if capture is None or health.cgroup_correlation is not Correlation.CLEAN:
+def _capture_problems(books: AccountingV1) -> Iterator[Problem]:
+    counts = books.capture
+    if counts is None:
+        if books.identities:
+            yield _wrong("/identities", "none without a capture", short(unstructure(books)["identities"]))
         return
-    if broken:
-        yield _health("/cgroup_correlation", f"partial: broken {', '.join(broken)}", "clean")
-    drops = sum(kind.dropped for kind in capture.kinds.values())
-    if health.ringbuf_drops != drops:
-        yield _health("/ringbuf_drops", str(drops), str(health.ringbuf_drops))
-    lost = drops + capture.decode_errors
-    lost += sum(k.oversized + k.fault + k.truncated + k.unreadable for k in capture.kinds.values())
-    if lost and health.kernel_layer is KernelLayer.COMPLETE:
-        yield _health("/kernel_layer", f"not complete: {lost} losses", health.kernel_layer)
+    kinds = [kind.value for kind in Kind]
+    if list(counts.kinds) != kinds:
+        yield _wrong("/capture/kinds", short(kinds), short(list(counts.kinds)))
+        return
+    said = {identity.name: identity.right for identity in books.identities}
+    by_kind = {kind: said.get(f"{kind}_decoded", 0) for kind in kinds}
+    records = said.get("records", 0)
+    wanted = tuple(identities(counts, by_kind, records, books.records.total))
+    for index, (want, have) in enumerate(zip(wanted, books.identities, strict=False)):
+        if want != have:
+            yield _wrong(f"/identities/{index}", short(unstructure(want)), short(unstructure(have)))
+    if len(wanted) != len(books.identities):
+        yield _wrong("/identities", f"{len(wanted)} of them", str(len(books.identities)))
+    if records != books.records.total:
+        yield _wrong("/identities", f"{books.records.total} records, as they have classes", str(records))
+    if not counts.decode_errors and sum(by_kind.values()) != records:
+        yield _wrong("/identities", f"{records} records of all kinds", str(sum(by_kind.values())))
+    roles = [role.value for role in Role]
+    if not is_sorted_unique(counts.boundaries) or not set(counts.boundaries) <= set(roles):
+        yield _wrong("/capture/boundaries", f"of {short(roles)}", short(counts.boundaries))
 
 
-def _holds(identity: Identity) -> bool:
-    if identity.name in AT_MOST:
-        return identity.left <= identity.right
-    return identity.left == identity.right
+def _class_problems(contents: Contents, books: AccountingV1) -> Iterator[Problem]:
+    """Each distinct line is one operation or more, and each operation is of one record or more."""
+    classes = books.records.classes
+    known = [found.value for found in EventClass]
+    if list(classes) != known:
+        yield _wrong("/records/classes", short(known), short(list(classes)))
+        return
+    if sum(classes.values()) != books.records.total:
+        yield _wrong("/records/total", str(sum(classes.values())), str(books.records.total))
+    if books.io_uring_refused != classes[EventClass.IO_URING_REFUSED]:
+        expected = str(classes[EventClass.IO_URING_REFUSED])
+        yield _wrong("/io_uring_refused", expected, str(books.io_uring_refused))
+    for name in known:
+        lines = contents.v1.classes.get(name, 0)
+        told = name not in UNTOLD
+        if lines > classes[name] or (told and bool(lines) != bool(classes[name])):
+            expected = f"as many as the {lines} lines of {companion.KERNEL}, or more" if lines else "0"
+            yield _wrong(f"/records/classes/{name}", expected, str(classes[name]))
 
 
-def _books(pointer: str, expected: str, actual: str) -> Problem:
+def _required(contents: Contents, books: AccountingV1, spec: RunSpecDocV1) -> set[str]:
+    """Codes of `unclean` that follow from what the archive holds."""
+    codes = {f"{text.split(' ', 1)[0]}:{text.partition(': ')[2].split(' ', 1)[0]}" for text in books.problems}
+    if books.survivors:
+        codes.add("slice_not_empty")
+    if books.capture is None:
+        return codes
+    roles = roles_of(tools=spec.tools_server is not None)
+    codes |= set(counter_codes(books.capture)) | broken(books.identities)
+    codes |= set(seal_codes(contents.document(companion.NETWORK, NetworkSealV1).seals, roles))
+    codes |= {f"boundary_missing:{role}" for role in roles if role not in books.capture.boundaries}
+    if books.unlabelled:
+        codes.add("unlabelled_process")
+    return codes | set(_tripped(contents)) | _proxy_code(contents)
+
+
+def _tripped(contents: Contents) -> Iterator[str]:
+    for line in contents.v1.lines():
+        if line.event_class == EventClass.TRIPWIRE:
+            if line.operation == "cgroup_attach":
+                yield "left_slice"
+            elif line.operation == "compat_syscall":
+                yield "compat_syscall"
+            elif line.operation.startswith("io_uring"):
+                yield "io_uring_used"
+
+
+def _proxy_code(contents: Contents) -> set[str]:
+    for node in contents.document(companion.PROCESSES, ProcessTreeV1).processes:
+        if node.process == f"{Role.TOOLS}.0" and (node.exit_code or node.signal):
+            return {"proxy_failed"}
+    return set()
+
+
+def _code_problems(books: AccountingV1, missing: tuple[str, ...], required: set[str]) -> Iterator[Problem]:
+    required = required | {f"missing_witness:{name}" for name in missing}
+    if not is_sorted_unique(books.unclean):
+        yield _wrong("/unclean", "codes, sorted, each once", short(books.unclean))
+    for code in sorted(required - set(books.unclean)):
+        yield _wrong("/unclean", code, "no such code")
+    for code in books.unclean:
+        if code.startswith(_FOLLOWING) and code not in required:
+            yield _wrong("/unclean", f"no {code}: nothing bears it out", code)
+
+
+def health_of_books_problems(contents: Contents) -> Iterator[Problem]:
+    """Health is, key for key, what follows from the books and the layers."""
+    books = contents.document(ACCOUNTING, AccountingV1)
+    health = contents.document(HEALTH, ObservationHealth)
+    drops, lost = (0, 0) if books.capture is None else losses(books.capture, set(books.unclean))
+    unclean = Books((), books.unclean, drops, lost).kernel_unclean if books.capture is not None else ()
+    if books.capture is not None and health.platform != LINUX:
+        yield unhealthy("/platform", LINUX, health.platform)
+    wanted = derive_health(
+        contents.run_id,
+        kernel_events=contents.v0.count,
+        kernel_asked=books.capture is not None,
+        ring_drops=drops,
+        other_losses=lost,
+        unclean=unclean,
+        policy_events=len(contents.policy),
+        sdk_events=len(contents.sdk),
+        sdk_tool_calls=len(tool_call_ids(contents.sdk)),
+        platform=health.platform,
+    )
+    want, have = unstructure(wanted), unstructure(health)
+    for key in {**want, **have}:
+        if want.get(key) != have.get(key):
+            yield unhealthy(f"/{key}", short(want.get(key, "no such key")), short(have.get(key)))
+
+
+def _wrong(pointer: str, expected: str, actual: str) -> Problem:
     return Problem("ContractAccountingMismatch", ACCOUNTING, pointer, expected, actual)
-
-
-def _health(pointer: str, expected: str, actual: str) -> Problem:
-    return Problem("ContractHealthMismatch", HEALTH, pointer, expected, str(actual))

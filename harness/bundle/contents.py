@@ -1,19 +1,17 @@
-"""The members of an archive as models: strictly parsed, canonical bytes, schemas as named."""
+"""What the members say: documents and short layers as models, the two kernel layers as facts."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import count, repeat
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from attrs import frozen
-
-from harness.bundle.problem import Problem
-from harness.bundle.reader import Archive
-from harness.contracts.canonical import JsonError, load_json, split_lines, to_bytes
+from harness.bundle.checked import Report, checked
+from harness.bundle.kernel_lines import TooManyError, V0Kernel, V1Kernel
+from harness.bundle.members import Members
+from harness.bundle.problem import Kept, Problem
+from harness.contracts import companion
+from harness.contracts.canonical import MAX_LINE_BYTES
 from harness.contracts.companion import COMPANION_MODELS
-from harness.contracts.converter import ContractError, parse, unstructure
 from harness.contracts.correlation import CorrelationReport
 from harness.contracts.health import ObservationHealth
-from harness.contracts.kernel_event import KernelEvent
 from harness.contracts.manifest import (
     COMPANION_MANIFEST,
     CORRELATION,
@@ -26,120 +24,182 @@ from harness.contracts.manifest import (
     CompanionManifest,
 )
 from harness.contracts.policy_event import PolicyEvent
-from harness.contracts.rules import RuleError
 from harness.contracts.run_event import RunFinished, RunStarted
 from harness.contracts.sdk_event import SdkEvent
 from harness.contracts.surface import CapabilitySurface
 
 T = TypeVar("T")
-MAX_LINES = 1_000_000  # of one NDJSON member
-RUN_EVENTS: tuple[type, ...] = (RunStarted, RunFinished)
+MAX_LINES = 1_000_000  # of a kernel layer
+MAX_EVENTS = 100_000  # of a layer that is held as models (contracts §1.7)
 
-MODELS: dict[str, type] = {
+DOCUMENTS: dict[str, type] = {
     SURFACE: CapabilitySurface,
     CORRELATION: CorrelationReport,
-    KERNEL: KernelEvent,
-    POLICY: PolicyEvent,
-    SDK: SdkEvent,
     HEALTH: ObservationHealth,
     COMPANION_MANIFEST: CompanionManifest,
-    **COMPANION_MODELS,
+    **{name: cls for name, cls in COMPANION_MODELS.items() if name.endswith(".json")},
+}
+LINES: dict[str, tuple[type, ...]] = {
+    POLICY: (PolicyEvent,),
+    SDK: (SdkEvent,),
+    EVENTS: (RunStarted, RunFinished),
 }
 
 
-@frozen
-class Place:
-    member: str
-    pointer: str
-
-
-@frozen
 class Contents:
-    """Members that could be read: one model for a document, a tuple of models for NDJSON.
+    """Reads every member but the two manifests, and reports what is not as its contract says.
 
-    A member with any problem is not here: nothing is derived from half a layer.
+    `other_runs` and `unordered` are problems of later stages: run ids, and the order of lines.
     """
 
-    models: Mapping[str, Any]
+    def __init__(self, members: Members, run_id: str, report: Report) -> None:
+        self.members = members
+        self.run_id = run_id
+        self.other_runs = Kept()
+        self.unordered = Kept()
+        self._models: dict[str, Any] = {}
+        self.v0 = V0Kernel(run_id)
+        self.v1 = V1Kernel(run_id)
+        for name in members:
+            if name == KERNEL:
+                self._read_kernel(name, self.v0, report)
+            elif name == companion.KERNEL:
+                self._read_kernel(name, self.v1, report)
+            elif name in LINES:
+                self._models[name] = tuple(self._read_lines(name, report))
+            elif name in DOCUMENTS:
+                self._read_document(name, report)
 
-    def document(self, member: str, cls: type[T]) -> T | None:
-        model = self.models.get(member)
-        return model if isinstance(model, cls) else None
+    @property
+    def has_companion(self) -> bool:
+        return COMPANION_MANIFEST in self.members
 
-    def lines(self, member: str, cls: type[T]) -> tuple[T, ...] | None:  # noqa: ARG002
-        """The lines of a member; `cls` is what they are."""
-        return self.models.get(member)
+    @property
+    def policy(self) -> tuple[PolicyEvent, ...]:
+        return self._lines_of(POLICY, PolicyEvent)
 
-    def run_ids(self) -> Iterator[tuple[Place, str]]:
-        for member, model in self.models.items():
-            if not isinstance(model, tuple):
-                yield Place(member, "/run_id"), model.run_id
-                continue
-            for number, line in enumerate(model, start=1):
-                yield Place(member, f"line {number} at /run_id"), line.run_id
+    @property
+    def sdk(self) -> tuple[SdkEvent, ...]:
+        return self._lines_of(SDK, SdkEvent)
 
-    def sequences(self) -> Iterator[tuple[str, list[int]]]:
-        for member, model in self.models.items():
-            if isinstance(model, tuple):
-                yield member, [line.seq for line in model]
+    @property
+    def started(self) -> RunStarted:
+        found: RunStarted = self._models[EVENTS][0]
+        return found
+
+    @property
+    def finished(self) -> RunFinished:
+        found: RunFinished = self._models[EVENTS][1]
+        return found
+
+    def document(self, member: str, cls: type[T]) -> T:
+        """A document's model; of companion/surface.json it is made anew, because it may be large."""
+        found = self._models.get(member) or checked(member, "", self.members[member], cls, _none)
+        assert isinstance(found, cls)
+        return found
+
+    def _lines_of(self, member: str, _cls: type[T]) -> tuple[T, ...]:
+        found: tuple[T, ...] = self._models[member]
+        return found
+
+    def _read_document(self, member: str, report: Report) -> None:
+        model = checked(member, "", self.members[member], DOCUMENTS[member], report)
+        if model is None:
+            return
+        if member != companion.SURFACE:
+            self._models[member] = model
+        if model.run_id != self.run_id:
+            self.other_runs.add(
+                Problem("ContractRunIdMismatch", member, "/run_id", self.run_id, model.run_id)
+            )
+
+    def _read_lines(self, member: str, report: Report) -> Iterator[Any]:
+        number, classes = 0, LINES[member]
+        for block in _blocks(self.members, member, MAX_EVENTS, report):
+            for line in block.split(b"\n")[:-1]:
+                number += 1
+                if member == EVENTS and number > len(classes):
+                    report(Problem("ContractInvalidEvent", member, f"line {number}", "2 lines", "another"))
+                    return
+                model = self._line(member, number, line, classes[min(number, len(classes)) - 1], report)
+                if model is not None:
+                    yield model
+        if member == EVENTS and number < len(classes):
+            report(Problem("ContractInvalidEvent", member, "", "2 lines", str(number)))
+
+    def _read_kernel(self, member: str, kernel: V0Kernel | V1Kernel, report: Report) -> None:
+        number = 0
+        try:
+            for block in _blocks(self.members, member, MAX_LINES, report):
+                taken = _taken(kernel, block, number)
+                number += taken
+                if block.count(b"\n") == taken:
+                    continue
+                for line in block.split(b"\n")[taken:-1]:
+                    number += 1
+                    model = self._line(member, number, line, kernel.model, report)
+                    if model is not None:
+                        kernel.add(model)
+        except TooManyError as error:
+            report(Problem("LimitDistinctLines", member, "", "", str(error)))
+        if isinstance(kernel, V1Kernel) and kernel.unordered is not None:
+            place = f"line {kernel.unordered}"
+            self.unordered.add(
+                Problem("ContractLineOrder", member, place, "distinct lines, sorted", "another order")
+            )
+
+    def _line(self, member: str, number: int, line: bytes, cls: type, report: Report) -> Any:
+        place = f"line {number}"
+        if not line.strip():
+            report(Problem("ContractInvalidJson", member, place, "", "blank line"))
+            return None
+        model = checked(member, place, line, cls, report)
+        if model is None:
+            return None
+        if model.run_id != self.run_id:
+            at = f"{place} at /run_id"
+            self.other_runs.add(Problem("ContractRunIdMismatch", member, at, self.run_id, model.run_id))
+        if model.seq != number - 1:
+            code = "ContractSequenceGap" if number > 1 else "ContractSequenceStart"
+            self.unordered.add(Problem(code, member, f"{place} at /seq", str(number - 1), str(model.seq)))
+        return model
 
 
-def read_contents(archive: Archive) -> tuple[Contents, list[Problem]]:
-    """Every member but manifest.json, which the reader has parsed."""
-    models: dict[str, Any] = {}
-    problems: list[Problem] = []
-    for member, data in archive.members.items():
-        found: list[Problem] = []
-        if member.endswith(".ndjson"):
-            models[member] = _lines(member, data, found)
-        elif member in MODELS:
-            models[member] = _checked(member, "", data, found, MODELS[member])
-        if found:
-            del models[member]
-        problems += found
-    return Contents(models), problems
-
-
-def _lines(member: str, data: bytes, problems: list[Problem]) -> tuple[Any, ...]:
-    if data.count(b"\n") > MAX_LINES:
-        problems.append(Problem("LimitTotalEvents", member, "", f"at most {MAX_LINES} lines", "more"))
-        return ()
+def _taken(kernel: V0Kernel | V1Kernel, block: bytes, number: int) -> int:
+    """How many lines of the block could be taken at once: all, none, or those before the numbers get longer."""
+    if kernel.count != number:
+        return 0
     try:
-        lines = split_lines(data, member)
-    except JsonError as error:
-        problems.append(Problem(error.code, member, "", "", error.message))
-        return ()
-    if member == EVENTS and len(lines) != len(RUN_EVENTS):
-        problems.append(Problem("ContractInvalidEvent", member, "", "2 lines", str(len(lines))))
-        return ()
-    classes: Iterable[type] = RUN_EVENTS if member == EVENTS else repeat(MODELS[member])
-    return tuple(
-        _checked(member, f"line {number}", line, problems, cls)
-        for number, line, cls in zip(count(1), lines, classes, strict=False)
-    )
+        lines = block.decode().split("\n")
+    except UnicodeDecodeError:
+        return 0
+    del lines[-1]
+    split = 10 ** len(str(number)) - number
+    for part in (lines[:split], lines[split:]) if split < len(lines) else (lines,):
+        if not kernel.take(part):
+            break
+    return kernel.count - number
 
 
-def _checked(member: str, place: str, data: bytes, problems: list[Problem], cls: type) -> Any:
-    """The model of one document, or None with a problem noted."""
-    try:
-        model: Any = parse(cls, load_json(data, place or member))
-        if isinstance(model, ObservationHealth | KernelEvent | SdkEvent):
-            model.validate()
-    except JsonError as error:
-        problems.append(Problem(error.code, member, place, "", error.message))
-        return None
-    except RuleError as error:
-        problems.append(Problem("ContractInvalidEvent", member, _at(place, error.pointer), "", error.message))
-        return None
-    except ContractError as error:
-        code = "ContractSchemaVersion" if error.pointer == "/schema" else "ContractInvalidJson"
-        problems.append(Problem(code, member, _at(place, error.pointer), "", error.message))
-        return None
-    if to_bytes(unstructure(model)) != data:
-        problems.append(Problem("ContractInvalidJson", member, place, "canonical bytes", "other bytes"))
-        return None
-    return model
+def _blocks(members: Members, member: str, most: int, report: Report) -> Iterator[bytes]:
+    """Whole lines, about as many as a chunk has; a problem for what is no line."""
+    rest, number = b"", 0
+    for chunk in members.chunks(member):
+        first, end = chunk.find(b"\n"), chunk.rfind(b"\n") + 1
+        if len(rest) + (first if end else len(chunk)) > MAX_LINE_BYTES:
+            text = f"longer than {MAX_LINE_BYTES} bytes"
+            report(Problem("LimitLineBytes", member, f"line {number + 1}", "", text))
+            return
+        block, rest = rest + chunk[:end], (chunk[end:] if end else rest + chunk)
+        number += block.count(b"\n") if end else 0
+        if number > most:
+            report(Problem("LimitTotalEvents", member, "", f"at most {most} lines", "more"))
+            return
+        if end:
+            yield block
+    if rest:
+        report(Problem("ContractInvalidJson", member, "", "", "the last line does not end with a newline"))
 
 
-def _at(place: str, pointer: str) -> str:
-    return f"{place} at {pointer or '/'}" if place else pointer
+def _none(_: Problem) -> None:
+    """A document that has been read once can be read again."""

@@ -1,19 +1,22 @@
-"""Verifies an archive offline: what it holds, and that it says nothing its layers do not bear out.
+"""Verifies an archive offline: what it holds, and that it says nothing that the rest does not bear out.
 
-Order: structure, manifest, models, run ids, sequence, then all that can be recomputed. A forged
-surface with a matching manifest is caught by the recomputation.
+Stages, each a type that can only be made from the one before it, and whose existence is the proof that its
+check was good: bounds, structure, manifest, digests, contents, run ids, sequence, meaning.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 
-from harness.bundle.contents import Contents, read_contents
-from harness.bundle.derived import derived_problems
-from harness.bundle.problem import Problem
-from harness.bundle.reader import Archive, read_archive
-from harness.contracts.canonical import sha256_of, to_bytes
+from harness.bundle.checked import checked
+from harness.bundle.contents import Contents
+from harness.bundle.meaning import RULES
+from harness.bundle.members import Bounded, Members, Structured
+from harness.bundle.problem import BrokenError, Kept, Problem
+from harness.bundle.reader import Archive, found_at, manifest_of
+from harness.contracts.canonical import Sha256, to_bytes
 from harness.contracts.companion import COMPANION_MODELS
 from harness.contracts.converter import unstructure
 from harness.contracts.manifest import (
@@ -25,123 +28,220 @@ from harness.contracts.manifest import (
 )
 from harness.errors import VerificationError
 
-CHECKS = ("structure", "manifest", "companion", "contents", "run_ids", "sequence", "derived")
+
+class Listed:
+    """Stage 3: the manifests list exactly the members that are there, in order, with their sizes."""
+
+    def __init__(self, structured: Structured) -> None:
+        members = structured.members
+        kept = Kept()
+        self.archive = Archive(structured.place, members, manifest_of(members))
+        if to_bytes(unstructure(self.archive.manifest)) != members[MANIFEST]:
+            kept.add(Problem("ContractInvalidJson", MANIFEST, "", "canonical bytes", "other bytes"))
+        _list(MANIFEST, self.archive.manifest.files, V0_MEMBERS[1:], members, kept)
+        self.companion = self._companion(members, kept)
+        kept.raise_any()
+
+    def _companion(self, members: Members, kept: Kept) -> CompanionManifest | None:
+        present = tuple(name for name in members if name in COMPANION_MODELS)
+        if COMPANION_MANIFEST not in members:
+            for name in present:
+                kept.add(Problem("ContractMissingManifest", name, "", COMPANION_MANIFEST, "no such member"))
+            return None
+        data = members[COMPANION_MANIFEST]
+        found: CompanionManifest | None = checked(COMPANION_MANIFEST, "", data, CompanionManifest, kept.add)
+        if found is not None:
+            _list(COMPANION_MANIFEST, found.files, tuple(COMPANION_MODELS), members, kept)
+        return found
+
+
+class Digested:
+    """Stage 4: every member has the bytes that its manifest lists, and the companion belongs to this one."""
+
+    def __init__(self, listed: Listed) -> None:
+        self.archive = listed.archive
+        files, kept = dict(listed.archive.manifest.files), Kept()
+        if listed.companion is not None:
+            files |= listed.companion.files
+            bound = listed.companion.v0_manifest_sha256
+            if bound != self.archive.identity:
+                place = "/v0_manifest_sha256"
+                kept.add(
+                    Problem("IntegrityManifestHash", COMPANION_MANIFEST, place, self.archive.identity, bound)
+                )
+        for name, file in files.items():
+            digest = Sha256()
+            for chunk in self.archive.members.chunks(name):
+                digest.update(chunk)
+            if digest.text != file.sha256:
+                place = f"/files/{_escaped(name)}/sha256"
+                kept.add(Problem("IntegrityManifestHash", name, place, file.sha256, digest.text))
+        kept.raise_any()
+
+
+class Parsed:
+    """Stage 5: every member is of its schema, in canonical bytes, and keeps its own rules."""
+
+    def __init__(self, digested: Digested) -> None:
+        self.archive = digested.archive
+        kept = Kept()
+        self.contents = Contents(self.archive.members, self.archive.run_id, kept.add_or_stop)
+        kept.raise_any()
+
+
+class OfOneRun:
+    """Stage 6: every member, and every line, is of the run that the manifest names."""
+
+    def __init__(self, parsed: Parsed) -> None:
+        self.archive, self.contents = parsed.archive, parsed.contents
+        self.contents.other_runs.raise_any()
+
+
+class InSequence:
+    """Stage 7: lines are numbered from 0 without a gap; those of the companion are a sorted set."""
+
+    def __init__(self, one: OfOneRun) -> None:
+        self.archive, self.contents = one.archive, one.contents
+        self.contents.unordered.raise_any()
+
+
+class Meant:
+    """Stage 8: what follows from other members is what it follows as; `unchecked` rules had no base."""
+
+    def __init__(self, ordered: InSequence) -> None:
+        self.archive = ordered.archive
+        contents, kept = ordered.contents, Kept()
+        unchecked = []
+        for rule in RULES:
+            why = rule.missing(contents)
+            if why:
+                unchecked.append(Unchecked(rule.name, rule.text, why))
+                continue
+            for problem in rule.problems(contents):
+                kept.add(problem)
+        self.unchecked = tuple(unchecked)
+        kept.raise_any()
+
+
+# Each makes its type from the one that the entry before it made.
+STAGES: Mapping[str, Callable[[Any], Any]] = {
+    "bounds": Bounded,
+    "structure": Structured,
+    "manifest": Listed,
+    "digests": Digested,
+    "contents": Parsed,
+    "run_ids": OfOneRun,
+    "sequence": InSequence,
+    "meaning": Meant,
+}
+CHECKS = tuple(STAGES)
+
+
+@frozen
+class Unchecked:
+    """A rule that could not be checked of this archive, and why."""
+
+    rule: str
+    text: str
+    why: str
 
 
 @frozen
 class Verification:
-    """`checks` were done, in order; the archive holds when `problems` is empty."""
+    """The archive holds when `problems` is empty; they are all of one stage, the last of `checks`.
+
+    checks       stages that were begun, in order; the others are in `not_reached`
+    unchecked    rules that this archive gives no base for
+    more         there are more problems than are listed
+    """
 
     place: str
     run_id: str | None
     identity: str | None
     checks: tuple[str, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
+    more: bool = False
 
     @property
     def ok(self) -> bool:
         return not self.problems
 
+    @property
+    def not_reached(self) -> tuple[str, ...]:
+        return CHECKS[len(self.checks) :]
+
 
 def verify(path: Path) -> Verification:
-    """All problems of the archive at `path`; InputError only when there is nothing to read."""
-    try:
-        archive = read_archive(path)
-    except VerificationError as error:
-        problem = Problem(error.code, "", error.place, "", error.message.partition(": ")[2])
-        return Verification(str(path), None, None, CHECKS[:1], (problem,))
-    problems = tuple(_problems(archive))
-    return Verification(str(path), archive.run_id, archive.identity, CHECKS, problems)
+    """All problems of the first stage that does not hold; InputError only when there is nothing to read."""
+    return _verified(path)[0]
 
 
 def check(path: Path) -> Archive:
     """The archive, if it holds; else its first problem as VerificationError."""
-    archive = read_archive(path)
-    for problem in _problems(archive):
+    result, archive = _verified(path)
+    for problem in result.problems:
         raise VerificationError(
             problem.code,
             problem.text,
-            place=f"{path}: {problem.where}",
+            place=f"{path}: {problem.where}" if problem.where else str(path),
             hint="do not use this archive: it is damaged, was changed, or was wrongly made",
         )
+    assert archive is not None
     return archive
 
 
-def _problems(archive: Archive) -> Iterator[Problem]:
-    yield from _manifest_problems(archive)
-    contents, unreadable = read_contents(archive)
-    yield from _companion_problems(archive, contents)
-    yield from unreadable
-    yield from _run_id_problems(archive, contents)
-    yield from _sequence_problems(contents)
-    yield from derived_problems(contents)
+def _verified(path: Path) -> tuple[Verification, Archive | None]:
+    reached: Any = path
+    archive: Archive | None = None
+    begun: list[str] = []
+    broken: BrokenError | None = None
+    for name, stage in STAGES.items():
+        begun.append(name)
+        try:
+            reached = found_at(path, lambda stage=stage, before=reached: stage(before))
+        except BrokenError as error:
+            broken = error
+            break
+        archive = getattr(reached, "archive", None)
+    result = Verification(
+        place=str(path),
+        run_id=archive.run_id if archive else None,
+        identity=archive.identity if archive else None,
+        checks=tuple(begun),
+        problems=broken.problems if broken else (),
+        unchecked=() if broken else reached.unchecked,
+        more=broken.more if broken else False,
+    )
+    return result, archive
 
 
-def _manifest_problems(archive: Archive) -> Iterator[Problem]:
-    wanted = V0_MEMBERS[1:]
-    yield from _files_problems(MANIFEST, archive.manifest.files, wanted, archive.members)
-    if to_bytes(unstructure(archive.manifest)) != archive.members[MANIFEST]:
-        yield Problem("ContractInvalidJson", MANIFEST, "", "canonical bytes", "other bytes")
-
-
-def _companion_problems(archive: Archive, contents: Contents) -> Iterator[Problem]:
-    present = [name for name in archive.members if name in COMPANION_MODELS]
-    if not archive.has_companion:
-        for name in present:
-            yield Problem("ContractMissingManifest", name, "", COMPANION_MANIFEST, "no such member")
-        return
-    manifest = contents.document(COMPANION_MANIFEST, CompanionManifest)
-    if manifest is None:
-        return
-    if manifest.v0_manifest_sha256 != archive.identity:
-        yield Problem(
-            "IntegrityManifestHash",
-            COMPANION_MANIFEST,
-            "/v0_manifest_sha256",
-            archive.identity,
-            manifest.v0_manifest_sha256,
-        )
-    yield from _files_problems(COMPANION_MANIFEST, manifest.files, tuple(present), archive.members)
+def _list(
+    member: str, files: Mapping[str, ArchiveFile], wanted: tuple[str, ...], members: Members, kept: Kept
+) -> None:
+    for problem in _files_problems(member, files, wanted, members):
+        kept.add(problem)
 
 
 def _files_problems(
-    member: str,
-    files: Mapping[str, ArchiveFile],
-    wanted: tuple[str, ...],
-    members: Mapping[str, bytes],
+    member: str, files: Mapping[str, ArchiveFile], wanted: tuple[str, ...], members: Members
 ) -> Iterator[Problem]:
-    """A manifest lists exactly the wanted members, in their order, with their size and digest."""
+    """A manifest lists exactly the members of its kind, in their order, with their size."""
     for name in wanted:
-        if name not in files:
+        if name in members and name not in files:
             yield Problem("ContractUnexpectedFile", name, "", f"an entry in {member}", "none")
     for name, file in files.items():
-        place = f"/files/{name.replace('~', '~0').replace('/', '~1')}"
-        data = members.get(name) if name in wanted else None
+        place = f"/files/{_escaped(name)}"
         if file.path != name:
             yield Problem("ContractInvalidJson", member, f"{place}/path", name, file.path)
-        if data is None:
+        if name not in wanted or name not in members:
             yield Problem("ContractMissingFile", member, place, "a member of that name", "none")
-            continue
-        if file.bytes != len(data):
-            yield Problem(
-                "IntegrityFileSizeMismatch", name, f"{place}/bytes", str(file.bytes), str(len(data))
-            )
-        if file.sha256 != sha256_of(data):
-            yield Problem("IntegrityManifestHash", name, f"{place}/sha256", file.sha256, sha256_of(data))
+        elif file.bytes != members.size(name):
+            size = str(members.size(name))
+            yield Problem("IntegrityFileSizeMismatch", name, f"{place}/bytes", str(file.bytes), size)
     if list(files) != sorted(files, key=lambda name: name.encode("utf-8", "surrogatepass")):
         yield Problem("ContractFileOrder", member, "/files", "entries sorted by path", "another order")
 
 
-def _run_id_problems(archive: Archive, contents: Contents) -> Iterator[Problem]:
-    for place, run_id in contents.run_ids():
-        if run_id != archive.run_id:
-            yield Problem("ContractRunIdMismatch", place.member, place.pointer, archive.run_id, run_id)
-
-
-def _sequence_problems(contents: Contents) -> Iterator[Problem]:
-    for member, numbers in contents.sequences():
-        for line, seq in enumerate(numbers):
-            if seq != line:
-                code = "ContractSequenceGap" if line else "ContractSequenceStart"
-                yield Problem(code, member, f"line {line + 1} at /seq", str(line), str(seq))
-                break
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")

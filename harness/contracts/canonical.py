@@ -42,6 +42,20 @@ def sha256_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+class Sha256:
+    """A digest of bytes that come in pieces; `text` as of `sha256_of`."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def update(self, data: bytes) -> None:
+        self._hash.update(data)
+
+    @property
+    def text(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
 def load_json(data: bytes, place: str) -> Any:
     """One document; JsonError (naming `place`) for duplicate keys, NaN, a BOM, bad UTF-8, lone
     surrogates, or more than MAX_DEPTH nested levels."""

@@ -1,10 +1,10 @@
 """The books of a run: identities that must hold, and every reason why a run is not clean (design §4)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from attrs import frozen
 
-from harness.contracts.companion import CaptureCounts, ClassCounts, Identity, KindCounts
+from harness.contracts.companion import CaptureCounts, ClassCounts, Identity, KindCounts, RoleSeal
 from harness.evidence.classify import Classified, EventClass
 from harness.evidence.layers import LayerProblem
 from harness.evidence.model import (
@@ -62,18 +62,50 @@ def keep_books(
     accounting = observation.accounting
     if accounting is None:
         return Books((), tuple(sorted(codes)), 0, 0)
-    kinds = _kinds(accounting)
-    equations = tuple(_identities(accounting, observation, classified))
-    codes |= {f"identity_broken:{equation.name}" for equation in equations if not equation.holds}
-    codes |= set(_counter_codes(accounting))
+    counts = capture_counts(accounting)
+    by_kind = dict.fromkeys((kind.value for kind in Kind), 0)
+    for record in observation.records:
+        by_kind[record.kind.value] += 1
+    equations = tuple(identities(counts, by_kind, len(observation.records), sum(classified.counts.values())))
+    codes |= broken(equations)
+    codes |= set(counter_codes(counts))
+    codes |= {f"capture:{code}" for code in accounting.errors}
     codes |= set(_record_codes(observation.records, classified, processes))
-    codes |= set(_seal_codes(observation))
-    codes |= {f"boundary_missing:{role}" for role in _roles(observation) if role not in accounting.boundaries}
-    per_kind = (k.oversized + k.fault + k.truncated + k.unreadable for k in kinds.values())
-    lost = sum(per_kind) + accounting.decode_errors
+    roles = roles_of(tools=observation.tools is not None)
+    codes |= set(seal_codes([role_seal(seal) for seal in observation.seals], roles))
+    codes |= {f"boundary_missing:{role}" for role in roles if role not in counts.boundaries}
+    return Books(equations, tuple(sorted(codes)), *losses(counts, codes))
+
+
+def losses(counts: CaptureCounts, codes: Set[str]) -> tuple[int, int]:
+    """Records dropped by a full ring, and records or names lost otherwise."""
+    kinds = counts.kinds.values()
+    lost = sum(k.oversized + k.fault + k.truncated + k.unreadable for k in kinds) + counts.decode_errors
     if codes & (LOSSES - {"ring_drops"}):
         lost = max(lost, 1)  # a mark on a record counts although no counter has it
-    return Books(equations, tuple(sorted(codes)), sum(k.dropped for k in kinds.values()), lost)
+    return sum(k.dropped for k in kinds), lost
+
+
+def broken(equations: Iterable[Identity]) -> set[str]:
+    return {f"identity_broken:{equation.name}" for equation in equations if not equation.holds}
+
+
+def roles_of(*, tools: bool) -> tuple[str, ...]:
+    """The roles that such a run has."""
+    return (Role.SUBJECT.value, Role.TOOLS.value) if tools else (Role.SUBJECT.value,)
+
+
+def role_seal(seal: NetworkSeal) -> RoleSeal:
+    """The seal as it goes into companion/network.json."""
+    return RoleSeal(
+        role=seal.role.value,
+        links_start=seal.links_start,
+        links_end=seal.links_end,
+        foreign_routes=seal.foreign_routes,
+        packets=seal.packets,
+        declared=seal.declared,
+        problems=seal.problems,
+    )
 
 
 def problem_codes(channel: str, log: ChannelLog, layer: Iterable[LayerProblem]) -> list[str]:
@@ -121,33 +153,27 @@ def _kind_counts(counters: KindCounters) -> KindCounts:
     )
 
 
-def _roles(observation: Observation) -> tuple[Role, ...]:
-    return (Role.SUBJECT,) if observation.tools is None else (Role.SUBJECT, Role.TOOLS)
-
-
-def _identities(
-    accounting: CaptureAccounting, observation: Observation, classified: Classified
+def identities(
+    counts: CaptureCounts, by_kind: Mapping[str, int], records: int, classified: int
 ) -> Iterator[Identity]:
-    kinds = _kinds(accounting)
-    by_kind = dict.fromkeys(Kind, 0)
-    for record in observation.records:
-        by_kind[record.kind] += 1
-    for kind, k in kinds.items():
+    """Every equation of the books; the last three count what was decoded and what was put into classes."""
+    for kind in Kind:
+        k = counts.kinds[kind.value]
         yield _equal(f"{kind}_seen", k.seen, k.submitted + k.dropped + k.oversized + k.fault)
-        if not accounting.decode_errors:  # else it is not known which kind is missing
-            yield _equal(f"{kind}_decoded", k.submitted, by_kind[kind])
-    submitted = sum(k.submitted for k in kinds.values())
-    seen = sum(k.seen for k in kinds.values())
-    gone = sum(k.dropped + k.oversized + k.fault for k in kinds.values())
+        if not counts.decode_errors:  # else it is not known which kind is missing
+            yield _equal(f"{kind}_decoded", k.submitted, by_kind[kind.value])
+    submitted = sum(k.submitted for k in counts.kinds.values())
+    seen = sum(k.seen for k in counts.kinds.values())
+    gone = sum(k.dropped + k.oversized + k.fault for k in counts.kinds.values())
     yield _equal("total_seen", seen, submitted + gone)
-    yield _equal("received", submitted, accounting.received)
-    yield _equal("decoded", accounting.received, accounting.decoded + accounting.decode_errors)
-    yield _equal("records", accounting.decoded, len(observation.records))
-    yield _equal("classes", accounting.decoded, sum(classified.counts.values()))
-    yield _equal("sentinels", accounting.sentinels_expected, accounting.sentinels_seen)
-    yield _equal("bytes", accounting.received > 0, accounting.received_bytes > 0)
-    yield _equal("freezes", accounting.freezes > 0, accounting.frozen_ns > 0)
-    high, size = accounting.ring_high_water, accounting.ring_bytes
+    yield _equal("received", submitted, counts.received)
+    yield _equal("decoded", counts.received, counts.decoded + counts.decode_errors)
+    yield _equal("records", counts.decoded, records)
+    yield _equal("classes", counts.decoded, classified)
+    yield _equal("sentinels", counts.sentinels_expected, counts.sentinels_seen)
+    yield _equal("bytes", counts.received > 0, counts.received_bytes > 0)
+    yield _equal("freezes", counts.freezes > 0, counts.frozen_ns > 0)
+    high, size = counts.ring_high_water, counts.ring_bytes
     yield Identity(name="ring_high_water", left=high, right=size, holds=high <= size)
 
 
@@ -155,20 +181,20 @@ def _equal(name: str, left: int, right: int) -> Identity:
     return Identity(name=name, left=int(left), right=int(right), holds=left == right)
 
 
-def _counter_codes(accounting: CaptureAccounting) -> Iterator[str]:
-    kinds = _kinds(accounting).values()
-    no_sentinel = accounting.sentinels_expected < 1  # then nothing shows that the ring was alive
+def counter_codes(counts: CaptureCounts) -> Iterator[str]:
+    """Codes that follow from the counters."""
+    kinds = counts.kinds.values()
+    no_sentinel = counts.sentinels_expected < 1  # then nothing shows that the ring was alive
     yield from _true(
         ("ring_drops", any(k.dropped for k in kinds)),
         ("oversized", any(k.oversized for k in kinds)),
         ("kernel_fault", any(k.fault for k in kinds)),
         ("truncated", any(k.truncated for k in kinds)),
         ("unreadable", any(k.unreadable for k in kinds)),
-        ("decode_errors", bool(accounting.decode_errors)),
-        ("recursion_misses", bool(accounting.recursion_misses)),
-        ("sentinel_missing", no_sentinel or accounting.sentinels_seen < accounting.sentinels_expected),
+        ("decode_errors", bool(counts.decode_errors)),
+        ("recursion_misses", bool(counts.recursion_misses)),
+        ("sentinel_missing", no_sentinel or counts.sentinels_seen < counts.sentinels_expected),
     )
-    yield from (f"capture:{code}" for code in accounting.errors)
 
 
 def _record_codes(
@@ -193,9 +219,10 @@ def _record_codes(
     )
 
 
-def _seal_codes(observation: Observation) -> Iterator[str]:
-    seals = {seal.role: seal for seal in observation.seals}
-    for role in _roles(observation):
+def seal_codes(found: Iterable[RoleSeal], roles: Iterable[str]) -> Iterator[str]:
+    """Codes of roles whose network was not sealed, or carried packets that nobody announced."""
+    seals = {seal.role: seal for seal in found}
+    for role in roles:
         seal = seals.get(role)
         yield from _true(
             (f"network_seal:{role}", seal is None or not _sealed(seal)),
@@ -203,11 +230,11 @@ def _seal_codes(observation: Observation) -> Iterator[str]:
         )
 
 
-def _announced(seal: NetworkSeal) -> bool:
-    return seal.role is Role.SUBJECT and seal.declared == "loopback"
+def _announced(seal: RoleSeal) -> bool:
+    return seal.role == Role.SUBJECT and seal.declared == "loopback"
 
 
-def _sealed(seal: NetworkSeal) -> bool:
+def _sealed(seal: RoleSeal) -> bool:
     only_loopback = seal.links_start == LOOPBACK and seal.links_end == LOOPBACK
     return only_loopback and not seal.foreign_routes and not seal.problems
 

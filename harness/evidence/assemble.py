@@ -13,7 +13,6 @@ from harness.contracts.companion import (
     AccountingV1,
     HostV1,
     NetworkSealV1,
-    RoleSeal,
     RunSpecDocV1,
 )
 from harness.contracts.converter import unstructure
@@ -22,7 +21,14 @@ from harness.contracts.health import ObservationHealth
 from harness.contracts.rules import sorted_unique
 from harness.contracts.run_event import RunFinished, RunStarted
 from harness.contracts.surface import CapabilitySurface
-from harness.evidence.accounting import Books, capture_counts, class_counts, keep_books, problem_codes
+from harness.evidence.accounting import (
+    Books,
+    capture_counts,
+    class_counts,
+    keep_books,
+    problem_codes,
+    role_seal,
+)
 from harness.evidence.attribute import attribute, read_calls
 from harness.evidence.classify import Classified, Command, Context, EventClass, classify
 from harness.evidence.correlate import correlate, surface
@@ -31,7 +37,7 @@ from harness.evidence.image_files import ImageFiles
 from harness.evidence.kernel_v0 import kernel_events_v0
 from harness.evidence.kernel_v1 import kernel_events_v1
 from harness.evidence.layers import PolicyLayer, SdkLayer, policy_layer, sdk_layer
-from harness.evidence.model import ChannelLog, NetworkSeal, Observation, Role
+from harness.evidence.model import ChannelLog, Observation, Role
 from harness.evidence.processes import Processes, process_tree, read_processes
 from harness.evidence.surface_v1 import surface_v1
 from harness.spec import RunSpec
@@ -206,17 +212,18 @@ def _run_events(observation: Observation, spec: RunSpec) -> tuple[RunStarted, Ru
 def _companion(observation: Observation, context: RunContext, evidence: _Evidence) -> dict[str, bytes]:
     run_id = context.run_id
     calls = read_calls(_data(observation.decisions))
-    seals = tuple(_seal(seal) for seal in sorted(observation.seals, key=lambda seal: seal.role.value))
+    seals = tuple(role_seal(seal) for seal in sorted(observation.seals, key=lambda seal: seal.role.value))
     host = HostV1(run_id=run_id, facts=dict(sorted(observation.host.items())))
+    lines = kernel_events_v1(run_id, evidence.classified)
     return {
         companion.ACCOUNTING: _document(_accounting(observation, run_id, evidence)),
         companion.ATTRIBUTION: _document(attribute(run_id, evidence.classified, calls)),
         companion.HOST: _document(host),
-        companion.KERNEL: _lines(kernel_events_v1(run_id, evidence.classified)),
+        companion.KERNEL: _lines(lines),
         companion.NETWORK: _document(NetworkSealV1(run_id=run_id, seals=seals)),
         companion.PROCESSES: _document(process_tree(run_id, evidence.processes)),
         companion.RUNSPEC: _document(runspec_document(context)),
-        companion.SURFACE: _document(surface_v1(run_id, evidence.classified, evidence.policy.events)),
+        companion.SURFACE: _document(surface_v1(run_id, lines, evidence.policy.events)),
     }
 
 
@@ -247,18 +254,6 @@ def _problem_places(evidence: _Evidence) -> tuple[str, ...]:
         f"{channel} line {problem.line}: {problem.identity} {problem.detail}".rstrip()
         for channel, problems in layers
         for problem in problems
-    )
-
-
-def _seal(seal: NetworkSeal) -> RoleSeal:
-    return RoleSeal(
-        role=seal.role.value,
-        links_start=seal.links_start,
-        links_end=seal.links_end,
-        foreign_routes=seal.foreign_routes,
-        packets=seal.packets,
-        declared=seal.declared,
-        problems=seal.problems,
     )
 
 

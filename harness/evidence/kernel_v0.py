@@ -33,7 +33,7 @@ OTHER_IDS = {
         )
     )
 }  # fmt: skip
-_BOTH_NAMES = frozenset({"rename", "link"})  # one line for each name
+BOTH_NAMES = frozenset({"rename", "link"})  # one line for each name
 
 
 def kernel_events_v0(run_id: str, classified: Classified) -> list[KernelEvent]:
@@ -63,7 +63,7 @@ def _values(operation: Operation) -> Iterator[tuple[int, str | None]]:
             yield NETWORK_IDS[name], operation.address.text
     elif name in OTHER_IDS:
         yield OTHER_IDS[name], path
-        if name in _BOTH_NAMES and operation.path2 is not None:
+        if name in BOTH_NAMES and operation.path2 is not None:
             yield OTHER_IDS[name], text(operation.path2)
 
 

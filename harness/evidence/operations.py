@@ -35,7 +35,8 @@ class Operation:
 
     path2     new name of a rename or link; what a symlink says
     access    of an open: read, write, read_write, unknown, or path (O_PATH: no content)
-    flags     what an open asked for, by name; "unlinked": the file has no name any more
+    flags     what an open asked for, by name; "unlinked": the file has no name any more; "exchange":
+              both names of a rename stay
     write     does it want to change something? (never mind whether it could)
     argv      of a successful execution; `called` is the name it was asked for by
     address   of a network operation
@@ -158,8 +159,8 @@ def _open(record: KernelRecord, processes: Processes) -> Operation:
         outcome=syscalls.outcome_of(record.result),
         records=(record,),
         path=_path(record, processes),
-        access="path" if flags & syscalls.O_PATH else syscalls.ACCESS[flags & syscalls.O_ACCMODE],
-        flags=_flag_names(flags) + unlinked,
+        access=access_of(flags),
+        flags=flag_names(flags) + unlinked,
         write=wants_write(flags),
         mode=record.args[1] & 0o7777 if created else None,
         file_type=_FILE_TYPES.get(record.inode_mode & 0o170000) if done else None,
@@ -167,8 +168,13 @@ def _open(record: KernelRecord, processes: Processes) -> Operation:
 
 
 @lru_cache(1024)  # programs open with few different flags
-def _flag_names(flags: int) -> tuple[str, ...]:
+def flag_names(flags: int) -> tuple[str, ...]:
+    """What open flags ask for, in the words of FLAG_NAMES."""
     return tuple(name for bit, name in syscalls.FLAG_NAMES if flags & bit == bit)
+
+
+def access_of(flags: int) -> str:
+    return "path" if flags & syscalls.O_PATH else syscalls.ACCESS[flags & syscalls.O_ACCMODE]
 
 
 def _open_flags(record: KernelRecord) -> int:
@@ -226,6 +232,7 @@ def _path_operation(records: Sequence[KernelRecord], processes: Processes) -> Op
         syscalls.outcome_of(first.result),
         path=names[0],
         path2=names[1],
+        flags=("exchange",) if name == "rename" and first.args[0] & syscalls.RENAME_EXCHANGE else (),
         mode=first.args[0] & 0o7777 if name in syscalls.MODE_ARGUMENT else None,
         write=name != "name_to_handle",
     )

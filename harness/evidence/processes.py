@@ -15,7 +15,7 @@ from harness.evidence.paths import path_of, text
 
 UNKNOWN = "?"
 FIRST_PID = 1  # of a container
-_ENDED_BY_CONTAINER = (15, 9)  # SIGTERM, SIGKILL
+ENDED_BY_CONTAINER = (15, 9)  # SIGTERM, SIGKILL
 
 
 @frozen
@@ -176,7 +176,7 @@ def _node(process: Process) -> ProcessNode:
     signal = process.exit_status & 0x7F
     code = process.exit_status >> 8 & 0xFF
     ended = process.end_ns is not None
-    raced = process.parent is not None and (signal in _ENDED_BY_CONTAINER or process.exit_status == 0)
+    raced = process.parent is not None and (signal in ENDED_BY_CONTAINER or process.exit_status == 0)
     told = ended and not raced
     return ProcessNode(
         process=process.label,

@@ -1,4 +1,7 @@
-"""companion/surface.json: per name what was done to it, done or only attempted, and by which role."""
+"""companion/surface.json: per name what was done to it, done or only attempted, and by which role.
+
+Made from the lines of companion/kernel.ndjson, and of nothing else: whoever has the lines can make it again.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -8,21 +11,21 @@ from harness.contracts.companion import (
     Action,
     CapabilitySurfaceV1,
     ExecCapability,
+    KernelEventV1,
     NetworkCapability,
     PathCapability,
     ToolCapability,
 )
 from harness.contracts.policy_event import PolicyEvent
 from harness.contracts.rules import sorted_unique
-from harness.evidence.classify import TELEMETRY, Classified
-from harness.evidence.model import Kind, Role
-from harness.evidence.operations import Operation
-from harness.evidence.paths import hex_if_lossy, normal, text
+from harness.evidence.classify import TELEMETRY, EventClass
+from harness.evidence.paths import normal
 
 DONE, ATTEMPTED = "done", "attempted"
 _ORDER = ("read", "write", "create", "delete", "execute", "metadata")
 _READS = frozenset({"read", "read_write", "unknown"})
 _WRITES = frozenset({"write", "read_write"})
+_CHANGING = frozenset({"create", "truncate", "tmpfile"})
 # Operation -> what it does to its first name, and to its second one.
 _ON_NAMES: Mapping[str, tuple[str, str | None]] = {
     "unlink": ("delete", None),
@@ -43,41 +46,93 @@ _ON_NAMES: Mapping[str, tuple[str, str | None]] = {
     "chroot": ("metadata", None),
     "name_to_handle": ("metadata", None),
 }
-_EXCHANGE = 2  # renameat2(2), RENAME_EXCHANGE: both names stay
+_NETWORK = frozenset({"socket", "connect", "bind", "sendto", "sendmsg"})
+
+
+@frozen
+class _Name:
+    text: str
+    hex: str | None
+
+    @property
+    def raw(self) -> bytes:
+        return self.text.encode() if self.hex is None else bytes.fromhex(self.hex)
 
 
 @frozen
 class _Touch:
-    path: bytes
+    name: _Name
     action: str
-    role: Role
+    role: str
     done: bool
 
 
 def surface_v1(
-    run_id: str, classified: Classified, policy_events: Iterable[PolicyEvent]
+    run_id: str, lines: Iterable[KernelEventV1], policy_events: Iterable[PolicyEvent]
 ) -> CapabilitySurfaceV1:
     """The surface of all that is neither plumbing nor counted only."""
-    main = classified.main
-    quiet = [op for op in classified.of(*TELEMETRY) if not op.write]
+    main: set[_Touch] = set()
+    quiet: set[_Touch] = set()
+    network: dict[tuple[str, str, str], set[tuple[str, bool]]] = {}
+    execs: dict[tuple[str, str, tuple[str, ...]], set[tuple[str, bool]]] = {}
+    for line in lines:
+        if not is_main(line):
+            if line.event_class in TELEMETRY:
+                quiet.update(_touches(line))
+            continue
+        main.update(_touches(line))
+        if is_network(line):
+            peer = (line.operation, line.family or "unknown", line.address or "")
+            network.setdefault(peer, set()).add((line.role, _done(line)))
+        if line.operation == "exec":
+            program = (line.path or "", line.called or "", line.argv or ())
+            execs.setdefault(program, set()).add((line.role, _done(line)))
     return CapabilitySurfaceV1(
         run_id=run_id,
         paths=_paths(main),
-        network=_network(main),
-        execs=_execs(main),
+        network=tuple(
+            NetworkCapability(operation=key[0], family=key[1], address=key[2], result=result, roles=roles)
+            for key in sorted(network)
+            for result, roles in _by_result(network[key])
+        ),
+        execs=tuple(
+            ExecCapability(path=path, called=called or None, argv=argv or None, result=result, roles=roles)
+            for path, called, argv in sorted(execs)
+            for result, roles in _by_result(execs[path, called, argv])
+        ),
         tools=_tools(policy_events),
         telemetry=_paths(quiet),
     )
 
 
-def _paths(operations: Iterable[Operation]) -> tuple[PathCapability, ...]:
-    touches = {touch for operation in operations for touch in _touches(operation)}
-    by_path: dict[bytes, list[_Touch]] = {}
+def is_main(line: KernelEventV1) -> bool:
+    """What a person wants to know of: evidence, and writes that v0 calls telemetry."""
+    if line.event_class == EventClass.EVIDENCE:
+        return True
+    changing = line.access is None or wants_change(line.access, line.flags or ())
+    return line.event_class in TELEMETRY and changing
+
+
+def wants_change(access: str, flags: Iterable[str]) -> bool:
+    """Does an open ask for more than looking: write access, creation, truncation?"""
+    return access != "path" and (access != "read" or not _CHANGING.isdisjoint(flags))
+
+
+def is_network(line: KernelEventV1) -> bool:
+    return line.operation in _NETWORK or line.family is not None
+
+
+def _done(line: KernelEventV1) -> bool:
+    return line.outcome == "ok"
+
+
+def _paths(touches: Iterable[_Touch]) -> tuple[PathCapability, ...]:
+    by_name: dict[_Name, list[_Touch]] = {}
     for touch in touches:
-        by_path.setdefault(touch.path, []).append(touch)
+        by_name.setdefault(touch.name, []).append(touch)
     return tuple(
-        PathCapability(path=text(path), path_hex=hex_if_lossy(path), actions=_actions(by_path[path]))
-        for path in sorted(by_path)
+        PathCapability(path=name.text, path_hex=name.hex, actions=_actions(by_name[name]))
+        for name in sorted(by_name, key=lambda name: name.raw)
     )
 
 
@@ -90,78 +145,50 @@ def _actions(touches: Iterable[_Touch]) -> tuple[Action, ...]:
     return tuple(actions)
 
 
-def _by_result(outcomes: Iterable[tuple[Role, bool]]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _by_result(outcomes: Iterable[tuple[str, bool]]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Roles that did it, then roles that only tried."""
     every = list(outcomes)
-    done = {role.value for role, success in every if success}
-    tried = {role.value for role, _ in every} - done
+    done = {role for role, success in every if success}
+    tried = {role for role, _ in every} - done
     if done:
         yield DONE, tuple(sorted(done))
     if tried:
         yield ATTEMPTED, tuple(sorted(tried))
 
 
-def _touches(operation: Operation) -> Iterator[_Touch]:
-    if operation.path is None and operation.path2 is None:
+def _touches(line: KernelEventV1) -> Iterator[_Touch]:
+    first = None if line.path is None else _Name(line.path, line.path_hex)
+    second = None if line.path2 is None else _Name(line.path2, line.path2_hex)
+    if first is None and second is None:
         return
-    if operation.first.kind is Kind.OPEN:
-        pairs = [(operation.path, action) for action in _open_actions(operation)]
+    if line.access is not None:
+        pairs = [(first, action) for action in _open_actions(line)]
     else:
-        first, second = _ON_NAMES.get(operation.name, ("metadata", None))
-        pairs = [(operation.path, first), (operation.path2, second or "")]
-        if operation.called is not None and operation.called.startswith(b"/"):
-            pairs.append((normal(operation.called), "execute"))  # a script, or a link to the program
-        if operation.name == "rename" and operation.first.args[0] & _EXCHANGE:
-            pairs += [(operation.path, "create"), (operation.path2, "delete")]
-    for path, action in pairs:
-        if path is not None and action:
-            yield _Touch(path, action, operation.role, operation.done)
+        on_first, on_second = _ON_NAMES.get(line.operation, ("metadata", None))
+        pairs = [(first, on_first), (second, on_second or "")]
+        if line.called is not None and line.called.startswith("/"):
+            called = normal(line.called.encode()).decode()
+            pairs.append((_Name(called, None), "execute"))  # a script, or a link to the program
+        if line.operation == "rename" and "exchange" in (line.flags or ()):
+            pairs += [(first, "create"), (second, "delete")]
+    for name, action in pairs:
+        if name is not None and action:
+            yield _Touch(name, action, line.role, _done(line))
 
 
-def _open_actions(operation: Operation) -> Iterator[str]:
-    if operation.access == "path":
+def _open_actions(line: KernelEventV1) -> Iterator[str]:
+    flags = line.flags or ()
+    if line.access == "path":
         yield "metadata"
         return
-    if operation.access in _READS:
+    if line.access in _READS:
         yield "read"
-    if operation.access in _WRITES or "truncate" in operation.flags:
+    if line.access in _WRITES or "truncate" in flags:
         yield "write"
     # Without success the file may or may not have been there: then asking for it is the attempt.
-    asked = not operation.done and "create" in operation.flags
-    if operation.name == "create" or asked or "tmpfile" in operation.flags:
+    asked = not _done(line) and "create" in flags
+    if line.operation == "create" or asked or "tmpfile" in flags:
         yield "create"
-
-
-def _network(operations: Iterable[Operation]) -> tuple[NetworkCapability, ...]:
-    found: dict[tuple[str, str, str], list[tuple[Role, bool]]] = {}
-    for op in operations:
-        if op.first.kind in (Kind.SOCK, Kind.NET):
-            family, address = ("unknown", "") if op.address is None else (op.address.family, op.address.text)
-            found.setdefault((op.name, family, address), []).append((op.role, op.done))
-    return tuple(
-        NetworkCapability(operation=key[0], family=key[1], address=key[2], result=result, roles=roles)
-        for key in sorted(found)
-        for result, roles in _by_result(found[key])
-    )
-
-
-def _execs(operations: Iterable[Operation]) -> tuple[ExecCapability, ...]:
-    found: dict[tuple[bytes, bytes, tuple[bytes, ...]], list[Operation]] = {}
-    for op in operations:
-        if op.name == "exec":
-            key = (op.path or b"", op.called or b"", op.argv or ())
-            found.setdefault(key, []).append(op)
-    return tuple(
-        ExecCapability(
-            path=text(path),
-            called=text(called) if called else None,
-            argv=tuple(text(argument) for argument in argv) or None,
-            result=result,
-            roles=roles,
-        )
-        for path, called, argv in sorted(found)
-        for result, roles in _by_result((op.role, op.done) for op in found[path, called, argv])
-    )
 
 
 def _tools(policy_events: Iterable[PolicyEvent]) -> tuple[ToolCapability, ...]:

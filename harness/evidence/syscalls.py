@@ -4,6 +4,7 @@ Own tables, because the standard library's follow the machine that reads the arc
 """
 
 AT_REMOVEDIR = 0x200  # unlinkat
+RENAME_EXCHANGE = 2  # renameat2
 ENOENT, EFAULT = 2, 14
 CREAT = 85
 UNLINKAT = 263
@@ -81,6 +82,14 @@ def outcome_of(result: int) -> str:
     if -result in RESTARTS:
         return "EINTR"
     return _ERROR_NAMES.get(-result, f"errno_{-result}")
+
+
+def is_outcome(text: str) -> bool:
+    """Could `outcome_of` say this?"""
+    if text == "ok" or text in _ERROR_NAMES.values():
+        return True
+    number = text.removeprefix("errno_")
+    return number != text and number.isascii() and number.isdigit() and outcome_of(-int(number[:9])) == text
 
 
 def operation_name(syscall: int, argument: int) -> str:

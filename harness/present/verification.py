@@ -6,11 +6,16 @@ from harness.bundle.verify import Verification
 
 
 def as_text(result: Verification) -> str:
-    """One line for a good archive, one more for each problem otherwise."""
+    """One line for the archive, one for each problem, each rule that could not be checked, and what was not reached."""
     lines = [
         f"{'ok' if result.ok else 'FAILED'} {result.place} run_id={result.run_id} identity={result.identity}"
     ]
     lines += [f"  {problem.code} {problem.where}: {problem.text}" for problem in result.problems]
+    if result.more:
+        lines.append("  and more of the same stage")
+    if result.not_reached:
+        lines.append(f"  not reached: {', '.join(result.not_reached)}")
+    lines += [f"  not checked: {rule.rule} ({rule.text}): {rule.why}" for rule in result.unchecked]
     # Archives come from strangers, and a terminal obeys what is printed on it.
     return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
 
@@ -23,6 +28,9 @@ def as_json(result: Verification) -> dict[str, Any]:
         "run_id": result.run_id,
         "identity": result.identity,
         "checks": list(result.checks),
+        "not_reached": list(result.not_reached),
+        "unchecked": [{"rule": rule.rule, "text": rule.text, "why": rule.why} for rule in result.unchecked],
+        "more_problems": result.more,
         "problems": [
             {
                 "code": problem.code,

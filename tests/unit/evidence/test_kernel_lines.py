@@ -23,7 +23,7 @@ def v1(trace: Trace) -> list[dict[str, Any]]:
 
 
 def surface(trace: Trace, *policy: PolicyEvent) -> CapabilitySurfaceV1:
-    return surface_v1(RUN_ID, trace.classified(), policy)
+    return surface_v1(RUN_ID, kernel_events_v1(RUN_ID, trace.classified()), policy)
 
 
 def actions(path: PathCapability) -> list[tuple[str, str, tuple[str, ...]]]:

@@ -1,0 +1,220 @@
+"""What the two kernel layers say of each other, and of what was declared: classes, events, the v1 surface."""
+
+from collections.abc import Iterator
+
+from harness.bundle.contents import Contents
+from harness.bundle.kernel_lines import FIRST_OF_TOOLS, V0Fact
+from harness.bundle.meaning_layers import short
+from harness.bundle.problem import Problem
+from harness.contracts import companion
+from harness.contracts.canonical import sha256_of, to_bytes
+from harness.contracts.companion import CapabilitySurfaceV1, KernelEventV1, RunSpecDocV1
+from harness.contracts.converter import unstructure
+from harness.contracts.kernel_event import EXEC, OPENAT
+from harness.contracts.manifest import KERNEL
+from harness.evidence.addresses import COMMON, FAMILIES
+from harness.evidence.classify import TELEMETRY, Context, EventClass, v0_telemetry
+from harness.evidence.kernel_v0 import BOTH_NAMES, NETWORK_IDS, OTHER_IDS
+from harness.evidence.model import Role
+from harness.evidence.operations import SEEN, UNKNOWN_RESULT, access_of, flag_names
+from harness.evidence.paths import within
+from harness.evidence.surface_v1 import is_network, surface_v1, wants_change
+from harness.evidence.syscalls import FLAG_NAMES, O_CREAT, O_TMPFILE, is_outcome
+
+_COMMON_FAMILIES = frozenset(FAMILIES[number] for number in COMMON)
+_FLAGS = tuple(name for _, name in FLAG_NAMES) + ("unlinked",)
+_ROLES = frozenset({Role.SUBJECT.value, Role.TOOLS.value})
+Key = tuple[object, ...]
+
+
+def surface_v1_problems(contents: Contents) -> Iterator[Problem]:
+    """companion/surface.json is what its kernel layer and the policy layer give, byte for byte."""
+    wanted = surface_v1(contents.run_id, contents.v1.lines(), contents.policy)
+    if to_bytes(unstructure(wanted)) == contents.members[companion.SURFACE]:
+        return
+    claimed = contents.document(companion.SURFACE, CapabilitySurfaceV1)
+    have, want = unstructure(claimed), unstructure(wanted)
+    for key in ("paths", "network", "execs", "tools", "telemetry"):
+        ours, theirs = [to_bytes(entry) for entry in want[key]], [to_bytes(entry) for entry in have[key]]
+        for entry in sorted(set(ours) - set(theirs)):
+            yield _surface(key, short_bytes(entry), "not there")
+        for entry in sorted(set(theirs) - set(ours)):
+            yield _surface(key, "no such entry", short_bytes(entry))
+        if ours != theirs and set(ours) == set(theirs):
+            yield _surface(
+                key, "entries sorted, each once", f"another order: {sha256_of(to_bytes(have[key]))}"
+            )
+
+
+def short_bytes(entry: bytes) -> str:
+    return entry[:400].decode("utf-8", "replace")
+
+
+def line_problems(contents: Contents) -> Iterator[Problem]:
+    """Each line's words are of the vocabulary, and its class is the one that such an operation has."""
+    spec = contents.document(companion.RUNSPEC, RunSpecDocV1)
+    context = Context(
+        spec.runtime_roots,
+        {Role(role): commands for role, commands in spec.plumbing.items() if role in _ROLES},
+        volatile=spec.volatile,
+    )
+    known_image = spec.image_files_sha256 is not None
+    for line in contents.v1.lines():
+        where = _shown(line)
+        for word, good in (("role", line.role in _ROLES), ("outcome", _outcome_fits(line))):
+            if not good:
+                yield _line(where, f"a known {word}", getattr(line, word))
+        if line.flags is not None and not _flags_fit(line):
+            yield _line(where, "known flags in their order", short(line.flags))
+        for text, hexed in ((line.path, line.path_hex), (line.path2, line.path2_hex)):
+            if hexed is not None and not _hex_fits(text, hexed):
+                yield _line(where, "a hex form of its name", hexed)
+        wanted = _classes(line, context, known_image)
+        if line.event_class not in wanted:
+            yield _line(
+                where, " or ".join(sorted(wanted)) or "a class that is only counted", line.event_class
+            )
+
+
+def _outcome_fits(line: KernelEventV1) -> bool:
+    if line.operation in ("cgroup_attach", "compat_syscall"):
+        return line.outcome == SEEN
+    return is_outcome(line.outcome) or (line.outcome == UNKNOWN_RESULT and is_network(line))
+
+
+def _flags_fit(line: KernelEventV1) -> bool:
+    if line.operation == "rename":
+        return line.flags == ("exchange",)
+    in_order = tuple(name for name in _FLAGS if name in (line.flags or ()))
+    return line.access is not None and line.flags == in_order != ()
+
+
+def _hex_fits(text: str | None, hexed: str) -> bool:
+    try:
+        raw = bytes.fromhex(hexed)
+    except ValueError:
+        return False
+    lossy = raw.decode("utf-8", "replace")
+    return raw.hex() == hexed and lossy == text and lossy.encode() != raw
+
+
+def _classes(line: KernelEventV1, context: Context, known_image: bool) -> frozenset[str]:
+    """The classes that such a line may have: one, none for an operation that is counted and not told."""
+    if line.operation in ("cgroup_attach", "compat_syscall"):
+        return frozenset({EventClass.TRIPWIRE})
+    if line.operation.startswith("io_uring"):
+        return frozenset({EventClass.TRIPWIRE} if line.outcome == "ok" else ())
+    if line.operation == "socket" and line.family in _COMMON_FAMILIES:
+        return frozenset()
+    if line.operation == "chdir":
+        return frozenset({EventClass.DIRECTORY_CHANGE})
+    if _plumbing(line, context):
+        return frozenset({EventClass.DECLARED_PLUMBING})
+    if line.access is None or line.path is None:
+        return frozenset({EventClass.EVIDENCE})
+    path = line.path.encode() if line.path_hex is None else bytes.fromhex(line.path_hex)
+    if not wants_change(line.access, line.flags or ()) and within(path, *context.runtime_roots):
+        return frozenset({EventClass.EVIDENCE} if known_image and line.outcome == "ok" else ())
+    if line.role == Role.SUBJECT and line.path in context.volatile:
+        return frozenset({EventClass.EVIDENCE, *TELEMETRY})  # its own name decided, the glob stands for it
+    return frozenset({v0_telemetry(path) or EventClass.EVIDENCE})
+
+
+def _plumbing(line: KernelEventV1, context: Context) -> bool:
+    """As harness.evidence.classify has it, from what is told of the operation."""
+    if line.operation == "exec":
+        commands = context.plumbing_commands.get(Role(line.role), ()) if line.role in _ROLES else ()
+        return line.outcome == "ok" and any(_runs(line, command, context) for command in commands)
+    target = line.path if line.family is None else line.address if line.family == "unix" else None
+    if target is None or not within(target.encode(), context.control_prefix):
+        return False
+    if line.role == Role.TOOLS:
+        return line.process == FIRST_OF_TOOLS
+    return line.role == Role.SUBJECT and line.operation == "connect"
+
+
+def _runs(line: KernelEventV1, command: tuple[str, ...], context: Context) -> bool:
+    called, argv = line.called or line.path or "", line.argv or ()
+    script = len(argv) - len(command) in (1, 2) and called == command[0]
+    if line.argv_cut or not (argv == command or (script and argv[-len(command) :] == command)):
+        return False
+    if "/" in command[0]:
+        return called == command[0]
+    rooted = within((line.path or "").encode(), *context.runtime_roots)
+    return rooted and called.rsplit("/", 1)[-1] == command[0]
+
+
+def v0_problems(contents: Contents) -> Iterator[Problem]:
+    """layers/kernel.ndjson holds what the companion's evidence gives in v0's words, and nothing else."""
+    told: dict[Key, set[str]] = {}
+    created: dict[Key, set[int]] = {}
+    opened: set[Key] = set()
+    for line in contents.v1.lines():
+        if line.event_class == EventClass.EVIDENCE:
+            for key in _keys_of_line(line):
+                told.setdefault(key, set()).add(line.outcome)
+                if line.operation == "create" and line.mode is not None:
+                    created.setdefault(key, set()).add(int(line.mode, 8))
+                else:
+                    opened.add(key)
+    said: dict[Key, set[str | None]] = {}
+    modes: dict[Key, set[int]] = {}
+    for fact in contents.v0.facts:
+        key = _key_of_fact(fact)
+        said.setdefault(key, set()).add(fact.outcome)
+        modes.setdefault(key, set()).add((fact.mode or 0) & 0o7777)
+        if fact.mode and not (fact.flags or 0) & (O_CREAT | O_TMPFILE):
+            yield _v0(key, "mode 0 without creation", str(fact.mode))
+    for key in told.keys() - said.keys():
+        yield _v0(key, f"an event, as in {companion.KERNEL}", "none")
+    for key in said.keys() - told.keys():
+        yield _v0(key, f"no such event: {companion.KERNEL} has none", "one")
+    for key in said.keys() & told.keys():
+        if key[0] not in NETWORK_IDS.values() and not said[key] <= told[key]:
+            yield _v0(key, f"outcome {' or '.join(sorted(told[key]))}", ", ".join(map(str, said[key])))
+        wanted = created.get(key, set())
+        if not wanted <= modes[key] or (wanted and key not in opened and modes[key] != wanted):
+            yield _v0(key, f"modes {short(sorted(wanted))}", short(sorted(modes[key])))
+
+
+def _keys_of_line(line: KernelEventV1) -> Iterator[Key]:
+    done = line.outcome == "ok"
+    if line.access is not None:
+        flags = tuple(name for name in line.flags or () if name != "unlinked")
+        yield OPENAT, line.path, line.access, flags, done
+    elif line.operation == "exec":
+        yield EXEC, line.path, done
+    elif line.operation in NETWORK_IDS:
+        if line.family in ("inet", "inet6"):
+            yield NETWORK_IDS[line.operation], line.address
+    elif line.operation in OTHER_IDS:
+        yield OTHER_IDS[line.operation], line.path, done
+        if line.operation in BOTH_NAMES and line.path2 is not None:
+            yield OTHER_IDS[line.operation], line.path2, done
+
+
+def _key_of_fact(fact: V0Fact) -> Key:
+    done = fact.outcome == "ok"
+    if fact.event_type == OPENAT:
+        flags = fact.flags or 0
+        return OPENAT, fact.value, access_of(flags), flag_names(flags), done
+    if fact.event_type in NETWORK_IDS.values():
+        return fact.event_type, fact.value
+    return fact.event_type, fact.value, done
+
+
+def _shown(line: KernelEventV1) -> str:
+    return f"{line.role} {line.operation} {line.path2 or line.path or line.address or ''}".rstrip()
+
+
+def _line(where: str, expected: str, actual: str) -> Problem:
+    return Problem("ContractKernelLineMismatch", companion.KERNEL, where, expected, actual)
+
+
+def _v0(key: Key, expected: str, actual: str) -> Problem:
+    where = " ".join(str(part) for part in key[:2])
+    return Problem("ContractKernelLayerMismatch", KERNEL, f"event {where}", expected, actual)
+
+
+def _surface(key: str, expected: str, actual: str) -> Problem:
+    return Problem("ContractSurfaceMismatch", companion.SURFACE, f"/{key}", expected, actual)
