@@ -166,7 +166,7 @@ class Contents:
 
 
 def _taken(kernel: V0Kernel | V1Kernel, block: bytes, number: int) -> int:
-    """How many lines of the block could be taken at once: all, none, or those before the numbers get longer."""
+    """How many lines could be taken at once: all, none, or those before the numbers get longer."""
     if kernel.count != number:
         return 0
     try:

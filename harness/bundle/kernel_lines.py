@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from harness.bundle.templates import template
 from harness.contracts import kernel_event
 from harness.contracts.canonical import to_bytes
-from harness.contracts.companion import KERNEL_EVENT_V1, KernelEventV1
+from harness.contracts.companion_evidence import KERNEL_EVENT_V1, KernelEventV1
 from harness.contracts.converter import unstructure
 from harness.contracts.kernel_event import KernelEvent
 from harness.contracts.rules import RuleError

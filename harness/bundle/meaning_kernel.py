@@ -22,7 +22,7 @@ from harness.evidence.surface_v1 import is_network, surface_v1, wants_change
 from harness.evidence.syscalls import FLAG_NAMES, O_CREAT, O_TMPFILE, is_outcome
 
 _COMMON_FAMILIES = frozenset(FAMILIES[number] for number in COMMON)
-_FLAGS = tuple(name for _, name in FLAG_NAMES) + ("unlinked",)
+_FLAGS = (*(name for _, name in FLAG_NAMES), "unlinked")
 _ROLES = frozenset({Role.SUBJECT.value, Role.TOOLS.value})
 Key = tuple[object, ...]
 
@@ -98,7 +98,9 @@ def _hex_fits(text: str | None, hexed: str) -> bool:
     return raw.hex() == hexed and lossy == text and lossy.encode() != raw
 
 
-def _classes(line: KernelEventV1, context: Context, known_image: bool) -> frozenset[str]:
+def _classes(  # noqa: PLR0911 - one return a class, as harness.evidence.classify lists them
+    line: KernelEventV1, context: Context, known_image: bool
+) -> frozenset[str]:
     """The classes that such a line may have: one, none for an operation that is counted and not told."""
     if line.operation in ("cgroup_attach", "compat_syscall"):
         return frozenset({EventClass.TRIPWIRE})

@@ -26,7 +26,7 @@ from harness.contracts.health import (
     PolicyLayer,
     SdkLayer,
 )
-from harness.contracts.kernel_event import KernelEvent, kind_of
+from harness.contracts.kernel_event import KernelEvent
 from harness.contracts.manifest import CORRELATION, EVENTS, HEALTH, POLICY, SURFACE
 from harness.contracts.surface import DIMENSIONS, CapabilitySurface
 from harness.evidence.correlate import correlate, surface
@@ -50,7 +50,7 @@ def surface_problems(contents: Contents) -> Iterator[Problem]:
             seq=0,
             pid=0,
             event_type=fact.event_type,
-            kind=kind_of(fact.event_type),
+            kind="",
             value=fact.value,
         )
         for fact in contents.v0.facts

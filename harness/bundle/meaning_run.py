@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from harness.bundle.contents import Contents
 from harness.bundle.meaning_layers import short
@@ -179,7 +180,7 @@ def _sorted_problems(
     where: str, entries: Iterable[AttributedCall] | Iterable[AttributedEvidence]
 ) -> Iterator[Problem]:
     keys = [to_bytes(unstructure(entry)) for entry in entries]
-    if any(second < first for first, second in zip(keys, keys[1:], strict=False)):
+    if any(second < first for first, second in pairwise(keys)):
         yield _attribution(where, "entries in order", "another order")
     if where != "/calls" and len(set(keys)) != len(keys):
         yield _attribution(where, "each entry once", "one that is there twice")
@@ -202,7 +203,7 @@ def run_event_problems(contents: Contents) -> Iterator[Problem]:
         yield _event("line 2 at /success", str(success), str(end.success))
     for node in contents.document(companion.PROCESSES, ProcessTreeV1).processes:
         told = (node.exit_code, node.signal)
-        if node.process == f"{_SUBJECT}.0" and told != (None, None) and told != (end.exit_code, end.signal):
+        if node.process == f"{_SUBJECT}.0" and told not in ((None, None), (end.exit_code, end.signal)):
             expected = f"{short(told)}, as in {companion.PROCESSES}"
             yield _event("line 2 at /exit_code", expected, short([end.exit_code, end.signal]))
 
@@ -231,7 +232,7 @@ def runspec_problems(contents: Contents) -> Iterator[Problem]:
         ("/agent_shim", short(AGENT_SHIMS), spec.agent_shim in AGENT_SHIMS),
         ("/network", short(NETWORKS), spec.network in NETWORKS),
         ("/witnesses", f"of {short(WITNESSES)}", set(spec.witnesses) <= set(WITNESSES)),
-        ("/deadline_s", "more than 0", spec.deadline_s > 0),
+        ("/deadline_s", "0 (none) or more", spec.deadline_s >= 0),
         ("/env", "names in order", is_sorted_unique(tuple(spec.env))),
         ("/inputs", "names in order", is_sorted_unique(tuple(spec.inputs))),
         (

@@ -3,7 +3,7 @@
 For those that compare or show: structure and manifest are checked, nothing else; see `verify`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ class Archive:
     """
 
     place: str
-    members: Members
+    members: Mapping[str, bytes]
     manifest: ArchiveManifest
 
     @property

@@ -21,7 +21,7 @@ _SCALARS = {str: _STRING, bool: "(?:true|false)", int: _INTEGER, NoneType: "null
 
 
 def template(cls: type, first: str) -> re.Pattern[str]:
-    """Matches a canonical line of `cls` from the key `first` on, to its closing brace; a group for each key."""
+    """Matches a canonical line of `cls` from the key `first` on to its end; a group for each key."""
     hints = get_type_hints(cls, include_extras=True)
     fields = attrs.fields(cls)
     names = [field.name for field in fields]

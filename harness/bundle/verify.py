@@ -5,6 +5,7 @@ check was good: bounds, structure, manifest, digests, contents, run ids, sequenc
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Listed:
     """Stage 3: the manifests list exactly the members that are there, in order, with their sizes."""
 
     def __init__(self, structured: Structured) -> None:
-        members = structured.members
+        self.members = members = structured.members
         kept = Kept()
         self.archive = Archive(structured.place, members, manifest_of(members))
         if to_bytes(unstructure(self.archive.manifest)) != members[MANIFEST]:
@@ -59,7 +60,7 @@ class Digested:
     """Stage 4: every member has the bytes that its manifest lists, and the companion belongs to this one."""
 
     def __init__(self, listed: Listed) -> None:
-        self.archive = listed.archive
+        self.archive, self.members = listed.archive, listed.members
         files, kept = dict(listed.archive.manifest.files), Kept()
         if listed.companion is not None:
             files |= listed.companion.files
@@ -71,7 +72,7 @@ class Digested:
                 )
         for name, file in files.items():
             digest = Sha256()
-            for chunk in self.archive.members.chunks(name):
+            for chunk in self.members.chunks(name):
                 digest.update(chunk)
             if digest.text != file.sha256:
                 place = f"/files/{_escaped(name)}/sha256"
@@ -85,7 +86,7 @@ class Parsed:
     def __init__(self, digested: Digested) -> None:
         self.archive = digested.archive
         kept = Kept()
-        self.contents = Contents(self.archive.members, self.archive.run_id, kept.add_or_stop)
+        self.contents = Contents(digested.members, self.archive.run_id, kept.add_or_stop)
         kept.raise_any()
 
 
@@ -199,7 +200,7 @@ def _verified(path: Path) -> tuple[Verification, Archive | None]:
     for name, stage in STAGES.items():
         begun.append(name)
         try:
-            reached = found_at(path, lambda stage=stage, before=reached: stage(before))
+            reached = found_at(path, partial(stage, reached))
         except BrokenError as error:
             broken = error
             break
@@ -228,8 +229,9 @@ def _files_problems(
 ) -> Iterator[Problem]:
     """A manifest lists exactly the members of its kind, in their order, with their size."""
     for name in wanted:
-        if name in members and name not in files:
-            yield Problem("ContractUnexpectedFile", name, "", f"an entry in {member}", "none")
+        if name not in files:
+            code = "ContractUnexpectedFile" if name in members else "ContractMissingFile"
+            yield Problem(code, name, "", f"an entry in {member}", "none")
     for name, file in files.items():
         place = f"/files/{_escaped(name)}"
         if file.path != name:

@@ -1,6 +1,7 @@
 """The books of a run: identities that must hold, and every reason why a run is not clean (design §4)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from attrs import frozen
 
@@ -77,7 +78,7 @@ def keep_books(
     return Books(equations, tuple(sorted(codes)), *losses(counts, codes))
 
 
-def losses(counts: CaptureCounts, codes: Set[str]) -> tuple[int, int]:
+def losses(counts: CaptureCounts, codes: AbstractSet[str]) -> tuple[int, int]:
     """Records dropped by a full ring, and records or names lost otherwise."""
     kinds = counts.kinds.values()
     lost = sum(k.oversized + k.fault + k.truncated + k.unreadable for k in kinds) + counts.decode_errors

@@ -6,7 +6,7 @@ from harness.bundle.verify import Verification
 
 
 def as_text(result: Verification) -> str:
-    """One line for the archive, one for each problem, each rule that could not be checked, and what was not reached."""
+    """One line for the archive, and one for each problem and each rule that could not be checked."""
     lines = [
         f"{'ok' if result.ok else 'FAILED'} {result.place} run_id={result.run_id} identity={result.identity}"
     ]
