@@ -225,10 +225,11 @@ def _copy(
 ) -> int:
     # Not blocking: a fifo must not hang the reader before it is seen to be none of ours.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", closefd=True) as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            odd.append(Problem("ContractUnexpectedFile", name, "", "", "is no regular file"))
-            return 0
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        odd.append(Problem("ContractUnexpectedFile", name, "", "", "is no regular file"))
+        return 0
+    with os.fdopen(descriptor, "rb") as stream:
         size, limit = 0, limits.of_member(name)
         while data := stream.read(1 << 18):
             size += len(data)

@@ -13,7 +13,7 @@ from harness.compare.side import Side
 from harness.compare.tree import Run, compare, load_run, surface_difference
 from harness.contracts.baseline import Capabilities
 from harness.contracts.canonical import load_json, to_bytes
-from harness.contracts.companion import ATTRIBUTION, KERNEL, SURFACE, ExecCapability
+from harness.contracts.companion import KERNEL, ExecCapability
 from harness.contracts.difference import (
     Contract,
     Difference,
@@ -24,8 +24,10 @@ from harness.contracts.difference import (
     findings,
     is_finding,
 )
+from harness.contracts.manifest import POLICY
 from harness.contracts.surface import DIMENSIONS
 from harness.errors import InputError, VerificationError
+from tests.unit.bundle.derive import derive
 from tests.unit.compare.conftest import HIDDEN, S5, SIDES, Extract
 
 NEW = "/workspace/hidden-write-output.txt"
@@ -126,10 +128,10 @@ def test_on_v0_it_says_what_the_capability_diff_says(base: Side, head: Side) -> 
 
 def turned(members: dict[str, bytes]) -> None:
     """The tool's read of its input becomes a write."""
-    surface = load_json(members[SURFACE], SURFACE)
-    (path,) = (path for path in surface["paths"] if path["path"] == READ)
-    path["actions"] = [{"action": "write", "result": "done", "roles": ["tools"]}]
-    members[SURFACE] = to_bytes(surface)
+    members[KERNEL] = members[KERNEL].replace(
+        f'"path":"{READ}","access":"read"'.encode(), f'"path":"{READ}","access":"write"'.encode()
+    )
+    derive(members)
 
 
 def test_a_read_that_becomes_a_write_is_a_change_with_its_call(extract: Extract) -> None:
@@ -148,13 +150,13 @@ def test_a_read_that_becomes_a_write_is_a_change_with_its_call(extract: Extract)
 
 
 def test_an_added_tool_shows_its_call(extract: Extract) -> None:
-    def without_tools(members: dict[str, bytes]) -> None:
-        surface = load_json(members[SURFACE], SURFACE)
-        surface["tools"] = []
-        members[SURFACE] = to_bytes(surface)
+    def other_tool(members: dict[str, bytes]) -> None:
+        members[POLICY] = members[POLICY].replace(b'"tool":"read_file"', b'"tool":"other"')
+        derive(members)
 
-    report = surface_difference(load_run(extract(S5, without_tools)), load_run(S5))
-    ((node,),) = (category.children for category in report.categories)
+    report = surface_difference(load_run(extract(S5, other_tool)), load_run(S5))
+    (nodes,) = (category.children for category in report.categories if category.key == "tools")
+    (node,) = (node for node in nodes if node.kind is Kind.ADDED)
     assert node.key == "read_file"
     assert node.example is not None
     assert node.example.tool_call_ids == ("tc_runner_policy_001",)
@@ -169,14 +171,10 @@ def test_examples_prefer_what_shows_the_action_and_what_succeeded(extract: Extra
         for key in ("flags", "mode"):
             del read[key]
         failed = wrote | {"outcome": "EACCES"}
-        events = [read, failed, *events]
-        for seq, event in enumerate(events):
-            event["seq"] = seq
-        members[KERNEL] = b"".join(to_bytes(event) + b"\n" for event in events)
-        attribution = load_json(members[ATTRIBUTION], ATTRIBUTION)
-        (shown,) = (one for one in attribution["unattributed"] if one["path"] == NEW)
-        attribution["unattributed"] += [shown | {"operation": "open"}, shown | {"outcome": "EACCES"}]
-        members[ATTRIBUTION] = to_bytes(attribution)
+        failed |= {"operation": "open"}
+        del failed["mode"]
+        members[KERNEL] = b"".join(to_bytes(event) + b"\n" for event in [read, failed, *events])
+        derive(members)
 
     report = surface_difference(load_run(S5), load_run(extract(HIDDEN, more)), Granularity.PREFIX)
     ((node,),) = (category.children for category in report.categories)
@@ -269,11 +267,9 @@ def test_v1_is_refused_where_a_side_has_none_and_v0_is_told(extract: Extract) ->
 def test_names_that_differ_only_in_bytes_that_are_no_utf_8_are_told_apart(extract: Extract) -> None:
     def renamed(raw: str) -> Any:
         def change(members: dict[str, bytes]) -> None:
-            surface = load_json(members[SURFACE], SURFACE)
-            (path,) = (path for path in surface["paths"] if path["path"] == READ)
-            actions = path.pop("actions")
-            path |= {"path": "/workspace/\ufffd", "path_hex": raw, "actions": actions}
-            members[SURFACE] = to_bytes(surface)
+            named = f'"path":"/workspace/\ufffd","path_hex":"{raw}"'.encode()
+            members[KERNEL] = members[KERNEL].replace(f'"path":"{READ}"'.encode(), named)
+            derive(members)
 
         return change
 

@@ -10,7 +10,8 @@ import pytest
 
 from harness.cli import main
 from harness.contracts.canonical import load_json, to_bytes
-from harness.contracts.companion import ACCOUNTING, SURFACE
+from harness.contracts.companion import ACCOUNTING, KERNEL
+from tests.unit.bundle.derive import derive
 from tests.unit.present.conftest import DIFFS, HIDDEN, S5, Extract
 
 Members = dict[str, bytes]
@@ -188,9 +189,10 @@ def test_a_baseline_is_small_reviewable_and_checked(folder: Path, capsys: pytest
 
 def test_a_path_that_turns_to_write_is_caught_by_the_baseline(extract: Extract) -> None:
     def turned(members: Members) -> None:
-        surface = load_json(members[SURFACE], SURFACE)
-        surface["paths"][-1]["actions"] = [{"action": "write", "result": "done", "roles": ["tools"]}]
-        members[SURFACE] = to_bytes(surface)
+        members[KERNEL] = members[KERNEL].replace(
+            b'/policy-input.txt","access":"read"', b'/policy-input.txt","access":"write"'
+        )
+        derive(members)
 
     assert main(["baseline", "accept", str(S5), "-o", "b.json"]) == 0
     assert main(["check", str(extract(S5, turned)), "--baseline", "b.json", "--fail-on", "added"]) == 1
@@ -198,8 +200,9 @@ def test_a_path_that_turns_to_write_is_caught_by_the_baseline(extract: Extract) 
 
 def unclean(members: Members) -> None:
     books = load_json(members[ACCOUNTING], ACCOUNTING)
-    books |= {"clean": False, "unclean": ["sentinel_missing"]}
+    books |= {"clean": False, "unclean": ["walk_fault"]}
     members[ACCOUNTING] = to_bytes(books)
+    derive(members)
 
 
 @pytest.mark.parametrize(("change", "code"), [(unclean, 3), (damaged, 4)])

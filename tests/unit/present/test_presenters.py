@@ -9,13 +9,14 @@ from attrs import evolve
 
 from harness.bundle.reader import read_archive
 from harness.bundle.verify import check
-from harness.contracts.canonical import load_json, to_bytes
-from harness.contracts.companion import PROCESSES, RUNSPEC, SURFACE
+from harness.contracts.canonical import load_json, load_ndjson, ndjson, to_bytes
+from harness.contracts.companion import KERNEL, PROCESSES, RUNSPEC
 from harness.contracts.difference import Kind
 from harness.present.html import as_html
 from harness.present.markdown import as_markdown, code
 from harness.present.report import as_report
 from harness.present.text import as_text, wants_colour
+from tests.unit.bundle.derive import derive
 from tests.unit.present.conftest import (
     ADDED,
     EVERY,
@@ -180,15 +181,19 @@ def test_the_page_of_an_archive_says_whether_the_image_was_the_locked_one(extrac
 
 def test_the_page_of_an_archive_escapes_everything(extract: Extract) -> None:
     def hostile(members: dict[str, bytes]) -> None:
-        surface = load_json(members[SURFACE], SURFACE)
-        surface["paths"][0]["path"] = HOSTILE
-        members[SURFACE] = to_bytes(surface)
+        lines = load_ndjson(members[KERNEL], KERNEL)
+        ran = next(line for line in lines if line["operation"] == "exec")
+        del ran["path"], ran["argv"]
+        ran |= {"event_class": "evidence", "path": HOSTILE, "argv": [HOSTILE]}
+        members[KERNEL] = ndjson(lines)
         tree = load_json(members[PROCESSES], PROCESSES)
-        tree["processes"][0]["execs"][0]["argv"] = [HOSTILE]
+        (node,) = (node for node in tree["processes"] if node["process"] == ran["process"])
+        node["execs"] = [{"path": HOSTILE, "argv": [HOSTILE]}]
         members[PROCESSES] = to_bytes(tree)
+        derive(members)
 
     seen = self_contained(as_report(check(extract(HIDDEN, hostile))))
-    assert seen.text.count("<img src=x onerror=") == 2
+    assert seen.text.count("<img src=x onerror=") == 4
 
 
 def test_the_page_of_an_archive_without_a_companion_tells_what_v0_knows(extract: Extract) -> None:
