@@ -1,5 +1,6 @@
 """What the two kernel layers say of each other, and of what was declared: classes, events, the v1 surface."""
 
+import re
 from collections.abc import Iterator
 
 from harness.bundle.contents import Contents
@@ -16,13 +17,26 @@ from harness.evidence.addresses import COMMON, FAMILIES
 from harness.evidence.classify import TELEMETRY, Context, EventClass, v0_telemetry
 from harness.evidence.kernel_v0 import BOTH_NAMES, NETWORK_IDS, OTHER_IDS
 from harness.evidence.model import Role
-from harness.evidence.operations import SEEN, UNKNOWN_RESULT, access_of, flag_names
+from harness.evidence.operations import FILE_TYPES, SEEN, UNKNOWN_RESULT, access_of, flag_names
 from harness.evidence.paths import within
 from harness.evidence.surface_v1 import is_network, surface_v1, wants_change
-from harness.evidence.syscalls import FLAG_NAMES, O_CREAT, O_TMPFILE, is_outcome
+from harness.evidence.syscalls import (
+    ACCESS,
+    FLAG_NAMES,
+    MODE_ARGUMENT,
+    O_CREAT,
+    O_TMPFILE,
+    OPERATIONS,
+    is_outcome,
+)
 
 _COMMON_FAMILIES = frozenset(FAMILIES[number] for number in COMMON)
 _FLAGS = (*(name for _, name in FLAG_NAMES), "unlinked")
+_OPENS = frozenset({"open", "create"})
+_OPERATIONS = frozenset(OPERATIONS.values()) | {"cgroup_attach", "compat_syscall"}
+_NUMBERED = re.compile(r"(?:syscall|hook)_[0-9]{1,10}")
+_NUMBERED_FAMILY = re.compile(r"af_[0-9]{1,10}")
+_MODE = re.compile(r"[0-7]{4}")
 _ROLES = frozenset({Role.SUBJECT.value, Role.TOOLS.value})
 Key = tuple[object, ...]
 
@@ -64,8 +78,9 @@ def line_problems(contents: Contents) -> Iterator[Problem]:
         for word, good in (("role", line.role in _ROLES), ("outcome", _outcome_fits(line))):
             if not good:
                 yield _line(where, f"a known {word}", getattr(line, word))
-        if line.flags is not None and not _flags_fit(line):
-            yield _line(where, "known flags in their order", short(line.flags))
+        for what, good in _details(line):
+            if not good:
+                yield _line(where, what, short(unstructure(line))[60:])
         for text, hexed in ((line.path, line.path_hex), (line.path2, line.path2_hex)):
             if hexed is not None and not _hex_fits(text, hexed):
                 yield _line(where, "a hex form of its name", hexed)
@@ -80,6 +95,44 @@ def _outcome_fits(line: KernelEventV1) -> bool:
     if line.operation in ("cgroup_attach", "compat_syscall"):
         return line.outcome == SEEN
     return is_outcome(line.outcome) or (line.outcome == UNKNOWN_RESULT and is_network(line))
+
+
+def _details(line: KernelEventV1) -> Iterator[tuple[str, bool]]:
+    """What stands there only for some operations, and in what words."""
+    opened, done = line.access is not None, line.outcome == "ok"
+    network = is_network(line)
+    yield "a known operation", {line.operation} <= _OPENS if opened else _known(line.operation)
+    yield "a known access", line.access in (None, "path", *ACCESS)
+    yield "known flags in their order", line.flags is None or _flags_fit(line)
+    moded = line.operation == "create" or line.operation in MODE_ARGUMENT
+    yield (
+        "an octal mode where there is one",
+        moded == (_octal(line) is not None) and moded == (line.mode is not None),
+    )
+    yield (
+        "a file's type",
+        line.file_type is None or (opened and done and line.file_type in FILE_TYPES.values()),
+    )
+    ran = line.operation == "exec" and done
+    yield "argv of what ran", ran == (line.argv is not None) and (ran or not (line.called or line.argv_cut))
+    yield "a cut that is true or not there", line.argv_cut in (None, True)
+    yield "an address of a socket", network or line.address is None
+    yield "a family and an address, or none", (line.family is None) == (line.address is None)
+    yield "a known family", line.family is None or _family(line.family)
+    yield "no path beside an address", not network or (line.path is None and line.path2 is None)
+
+
+def _known(operation: str) -> bool:
+    numbered = _NUMBERED.fullmatch(operation) is not None
+    return numbered or (operation in _OPERATIONS and operation not in _OPENS)
+
+
+def _family(name: str) -> bool:
+    return name in FAMILIES.values() or _NUMBERED_FAMILY.fullmatch(name) is not None
+
+
+def _octal(line: KernelEventV1) -> int | None:
+    return int(line.mode, 8) if line.mode is not None and _MODE.fullmatch(line.mode) else None
 
 
 def _flags_fit(line: KernelEventV1) -> bool:
@@ -155,8 +208,9 @@ def v0_problems(contents: Contents) -> Iterator[Problem]:
         if line.event_class == EventClass.EVIDENCE:
             for key in _keys_of_line(line):
                 told.setdefault(key, set()).add(line.outcome)
-                if line.operation == "create" and line.mode is not None:
-                    created.setdefault(key, set()).add(int(line.mode, 8))
+                mode = _octal(line)
+                if line.operation == "create" and mode is not None:
+                    created.setdefault(key, set()).add(mode)
                 else:
                     opened.add(key)
     said: dict[Key, set[str | None]] = {}

@@ -88,6 +88,11 @@ def _node_problems(where: str, node: ProcessNode, known: set[str]) -> Iterator[P
 
 
 def _exec_problems(contents: Contents, nodes: Iterable[ProcessNode]) -> Iterator[Problem]:
+    books = contents.document(companion.ACCOUNTING, AccountingV1).capture
+    records = books.kinds["exec"].submitted if books and "exec" in books.kinds else 0
+    executions = sum(len(node.execs) for node in nodes)
+    if executions > records:
+        yield _process("/processes", f"at most {records} executions, as were recorded", str(executions))
     in_tree = {
         (node.process, image.path, image.called, image.argv, bool(image.argv_cut))
         for node in nodes

@@ -25,7 +25,7 @@ _SENDS = ("sendto", "sendmsg")
 _HOOK_CALLS = {"connect": ("connect", *_SENDS), "sendmsg": _SENDS, "bind": ("bind",)}
 _THREADED = frozenset({Kind.OPEN, Kind.EXEC, Kind.PATH, Kind.SOCK, Kind.NET, Kind.URING})
 _ALONE = {Kind.ATTACH: "cgroup_attach", Kind.COMPAT: "compat_syscall"}
-_FILE_TYPES = {0o040000: "directory", 0o020000: "char_device", 0o060000: "block_device",
+FILE_TYPES = {0o040000: "directory", 0o020000: "char_device", 0o060000: "block_device",
                0o010000: "fifo", 0o140000: "socket", 0o120000: "symlink"}  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def _open(record: KernelRecord, processes: Processes) -> Operation:
         flags=flag_names(flags) + unlinked,
         write=wants_write(flags),
         mode=record.args[1] & 0o7777 if created else None,
-        file_type=_FILE_TYPES.get(record.inode_mode & 0o170000) if done else None,
+        file_type=FILE_TYPES.get(record.inode_mode & 0o170000) if done else None,
     )
 
 

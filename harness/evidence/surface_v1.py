@@ -119,7 +119,7 @@ def wants_change(access: str, flags: Iterable[str]) -> bool:
 
 
 def is_network(line: KernelEventV1) -> bool:
-    return line.operation in _NETWORK or line.family is not None
+    return line.operation in _NETWORK or line.operation.startswith("hook_") or line.family is not None
 
 
 def _done(line: KernelEventV1) -> bool:

@@ -131,11 +131,8 @@ def test_the_manifest_is_complete_and_right(members: Members, forge: Forge) -> N
     assert with_manifest(lambda head: head.update(files=dict(reversed(head["files"].items())))) == {
         "ContractFileOrder"
     }
-    for harm in (
-        lambda data: data.replace(b":", b": ", 1),
-        lambda data: data.replace(b'"path":"events.ndjson"', b'"path":"events.ndjsox"'),
-    ):
-        data = harm(members[manifest.MANIFEST])
+    for old, new in ((b":", b": "), (b'"path":"events.ndjson"', b'"path":"events.ndjsox"')):
+        data = members[manifest.MANIFEST].replace(old, new, 1)
         assert codes(verify(forge(members | {manifest.MANIFEST: data}))) == {"ContractInvalidJson"}
     v0 = {name: members[name] for name in manifest.V0_MEMBERS}
     head = load_json(members[manifest.MANIFEST], "x") | {"run_id": "other"}
