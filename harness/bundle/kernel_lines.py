@@ -18,9 +18,9 @@ from attrs import evolve, frozen
 
 from harness.bundle.templates import template
 from harness.contracts import kernel_event
-from harness.contracts.canonical import to_bytes
+from harness.contracts.canonical import load_json, to_bytes
 from harness.contracts.companion_evidence import KERNEL_EVENT_V1, KernelEventV1
-from harness.contracts.converter import unstructure
+from harness.contracts.converter import ContractError, parse, unstructure
 from harness.contracts.kernel_event import KernelEvent
 from harness.contracts.rules import RuleError
 from harness.evidence.classify import EventClass
@@ -74,7 +74,8 @@ class V0Kernel:
         if not all(map(_PID.fullmatch, {part[0] for part in parts})):
             return False
         for rest in {part[2] for part in parts} - self._seen:
-            if _V0.fullmatch(rest) is None or not self._sound(rest):
+            good = _V0.fullmatch(rest) or _is_canonical(self.model, f'{self._prefix}0,"pid":0,{rest}')
+            if not good or not self._sound(rest):
                 return False
             self._learn(rest)
         self.count += len(lines)
@@ -190,10 +191,12 @@ class V1Kernel:
     def _take_rests(self, head: str, rests: set[str]) -> bool:
         for rest in rests - self._known:
             found = _V1.fullmatch(rest)
-            if found is None:
+            if found is None and not _is_canonical(self.model, f"{self._prefix}0,{head}{rest}"):
                 return False
-            if found["access"] is not None and wants_change(found["access"][1:-1], _names(found["flags"])):
-                self._changing.add(rest)
+            if found is None or found["access"] is not None:
+                line = KernelEventV1(run_id="", seq=0, **_fields("{" + head + rest))
+                if _writes(line):
+                    self._changing.add(rest)
             self._known.add(rest)
         held = self._heads[head]
         self._hold(held, rests)
@@ -220,6 +223,14 @@ def _tails(lines: list[str], prefix: str, first: int) -> list[str] | None:
     ):
         return None
     return [line[start:] for line in lines]
+
+
+def _is_canonical(cls: type, line: str) -> bool:
+    """What the codec says of one line that does not match: it may be in escapes."""
+    try:
+        return to_bytes(unstructure(parse(cls, load_json(line.encode(), "")))) == line.encode()
+    except ContractError:
+        return False
 
 
 def _fields(document: str) -> dict[str, Any]:
@@ -261,7 +272,3 @@ def _class(head: str) -> str:
 
 def _writes(model: KernelEventV1) -> bool:
     return model.access is not None and wants_change(model.access, model.flags or ())
-
-
-def _names(found: str | None) -> tuple[str, ...]:
-    return tuple(json.loads(found)) if found else ()

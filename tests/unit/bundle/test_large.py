@@ -1,0 +1,160 @@
+"""Many kernel lines in little memory, and the quick way of reading them against the careful one."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.bundle import contents as contents_module
+from harness.bundle.contents import Contents
+from harness.bundle.kernel_lines import V0Kernel, V1Kernel
+from harness.bundle.members import Bounded, Members, Structured
+from harness.bundle.payload import CHUNK
+from harness.bundle.problem import Kept
+from harness.bundle.reader import read_archive
+from harness.bundle.verify import verify
+from harness.contracts import companion, manifest
+from harness.contracts.canonical import load_json, ndjson
+from tests.unit.bundle import derive
+from tests.unit.bundle.conftest import DIFFS, RUN_ID, S5, Forge
+from tests.unit.bundle.large import packed, with_companion_lines, with_v0_lines
+
+MIB_OF_A_MILLION = 150
+_MEASURE = """
+import re, sys
+from pathlib import Path
+from harness.bundle.verify import verify
+result = verify(Path(sys.argv[1]))
+assert result.ok, result.problems[:3]
+# Not getrusage: it counts the parent's memory before exec.
+print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+@pytest.mark.parametrize("make", [with_companion_lines, with_v0_lines])
+def test_200000_lines_need_little_memory(make: Callable[[int], derive.Members], tmp_path: Path) -> None:
+    path = packed(make(200_000), tmp_path / "large.tar.gz")
+    asked = [sys.executable, "-c", _MEASURE, str(path)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < MIB_OF_A_MILLION
+
+
+def test_one_changed_line_among_many_is_caught(tmp_path: Path) -> None:
+    members = with_companion_lines(3000)
+    forged = members[companion.KERNEL].replace(b"package_1999/lib", b"package_2999/lib")
+    assert forged != members[companion.KERNEL]
+    path = packed(derive.remake_manifests(members | {companion.KERNEL: forged}), tmp_path / "forged.tar.gz")
+    assert {problem.code for problem in verify(path).problems} == {"ContractSurfaceMismatch"}
+    assert verify(packed(members, tmp_path / "good.tar.gz")).ok
+
+
+def read(path: Path) -> tuple[Contents, Kept]:
+    kept = Kept()
+    members = Structured(Bounded(path)).members
+    return Contents(members, RUN_ID, kept.add), kept
+
+
+def facts(found: Contents) -> object:
+    return (
+        found.v0.count,
+        found.v0.facts,
+        found.v1.count,
+        found.v1.classes,
+        found.v1.processes,
+        found.v1.unordered,
+        set(found.v1.lines()),
+        found.other_runs.problems,
+        found.unordered.problems,
+    )
+
+
+def _shuffled(chance: random.Random, lines: list[bytes]) -> list[bytes]:
+    """Lines that are odd, wrong, twice, out of order, in escapes, of another run."""
+    lines = lines.copy()
+    for _ in range(chance.choice((0, 0, 1, 2))):
+        at = chance.randrange(len(lines))
+        line = lines[at]
+        lines[at] = chance.choice(
+            (
+                line.replace(b"/workspace", '/w\\u0001é\\n"'.encode().replace(b'"', b'\\"'), 1),
+                line.replace(b"/workspace", b"/w\\/x", 1),
+                line.replace(b'"read"', b'"write"'),
+                line.replace(b'"seq":', b'"seq":0'),
+                line.replace(RUN_ID.encode(), b"other"),
+                line.replace(b'"status":"success"', b'"status":"error"'),
+                line.replace(b":524288,", b":1577024,"),
+                line.replace(b'"pid":5', b'"pid":05'),
+                line.replace(b"/workspace", b"/\xff", 1),
+                line + b" ",
+                b"",
+                lines[chance.randrange(len(lines))],
+            )
+        )
+    return lines
+
+
+def test_the_quick_way_accepts_what_the_careful_one_does(
+    tmp_path: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = dict(read_archive(S5).members)
+    many = dict(members) | {
+        companion.KERNEL: with_companion_lines(150)[companion.KERNEL],
+        manifest.KERNEL: with_v0_lines(150)[manifest.KERNEL],
+    }
+    good = 0
+    for seed in range(60):
+        chance = random.Random(seed)
+        changed = many.copy()
+        for name in (manifest.KERNEL, companion.KERNEL):
+            lines = _shuffled(chance, many[name].splitlines())
+            changed[name] = b"".join(line + b"\n" for line in lines)
+        path = forge(changed)
+        quick, quick_problems = read(path)
+        with monkeypatch.context() as careful:
+            careful.setattr(V0Kernel, "take", lambda *_: False)
+            careful.setattr(V1Kernel, "take", lambda *_: False)
+            slow, slow_problems = read(path)
+        assert quick_problems.problems == slow_problems.problems, seed
+        assert facts(quick) == facts(slow), seed
+        good += not slow_problems.problems
+    assert 10 < good < 60
+
+
+def test_real_lines_are_all_taken_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(V0Kernel, "add", never)
+    monkeypatch.setattr(V1Kernel, "add", never)
+    for path in sorted(DIFFS.glob("*.tar.gz")):
+        assert verify(path).ok
+
+
+def test_lines_of_any_length_cross_the_chunks(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = with_companion_lines(40)
+    whole = facts(read(forge(members))[0])
+    for size in (1, 7, 100, 5000, CHUNK):
+        monkeypatch.setattr("harness.bundle.payload.CHUNK", size)
+        assert facts(read(forge(members))[0]) == whole
+
+
+def test_a_line_too_long_or_too_many_lines_are_refused(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = dict(read_archive(S5).members)
+    sdk = load_json(members[manifest.SDK].splitlines()[0], "line")
+    long = ndjson([sdk | {"source": "x" * (1 << 20)}])
+    path = forge(derive.remake_manifests(members | {manifest.SDK: long}))
+    assert [problem.code for problem in verify(path).problems] == ["LimitLineBytes"]
+    monkeypatch.setattr(contents_module, "MAX_LINES", 1)
+    assert {problem.code for problem in verify(S5).problems} == {"LimitTotalEvents"}
+
+
+def test_members_are_read_again_in_pieces() -> None:
+    members = Structured(Bounded(S5)).members
+    assert isinstance(members, Members)
+    for name in members:
+        assert b"".join(members.chunks(name)) == members[name]
+        assert members.size(name) == len(members[name])
