@@ -110,6 +110,25 @@ def pages(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Damaged archives by the thousand: `nox -s soak -- COUNT [SEED]`; none may be accepted."""
+    session.run("python", "-m", "tests.unit.bundle.mutate", *(session.posargs or ["100000"]))
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Coverage-guided fuzzing of the verifier: `nox -s fuzz -- SECONDS`; needs requirements/fuzz.lock."""
+    seconds = session.posargs[0] if session.posargs else "600"
+    found = Path(session.create_tmp())
+    corpus = ROOT / "tests" / "fuzz" / "corpus"
+    (found / "corpus").mkdir(exist_ok=True)
+    options = (f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=600", f"-artifact_prefix={found}/")
+    program = "tests/fuzz/fuzz_reader.py"
+    folders = (str(found / "corpus"), str(corpus))  # new inputs go to the first
+    session.run("python", program, *options, *folders, env={"PYTHONPATH": str(ROOT)})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, formatting, types, the import rules of the house, and no package source written out."""
     session.run("ruff", "check", ".")
