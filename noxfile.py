@@ -110,6 +110,14 @@ def pages(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_verify(session: nox.Session) -> None:
+    """What verification costs, of archives with a million kernel lines. Needs no root."""
+    session.run(
+        "python", "-m", "pytest", "-m", "bench", "-s", "tests/bench/bench_verify.py", *session.posargs
+    )
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Damaged archives by the thousand: `nox -s soak -- COUNT [SEED]`; none may be accepted."""
     session.run("python", "-m", "tests.unit.bundle.mutate", *(session.posargs or ["100000"]))

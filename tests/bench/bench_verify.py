@@ -1,6 +1,6 @@
 """What verification costs, for 10^6 kernel lines: speed beside SHA-256 over the same decoded bytes, memory.
 
-`nox -s bench -- tests/bench/bench_verify.py` prints the table of docs/performance.md. Rounds are paired: each
+`nox -s bench_verify` prints the table of docs/performance.md. Rounds are paired: each
 measures both, in turn, so that a busy machine slows both; the ratio is taken of each pair.
 """
 

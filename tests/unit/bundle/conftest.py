@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from harness.bundle.layout import gzip_bytes, tar_bytes
 from harness.bundle.reader import read_archive
@@ -32,8 +33,9 @@ def companion_members() -> Members:
     return {name: found[name] for name in companion.COMPANION_SCHEMAS}
 
 
-def accounting() -> AccountingV1:
-    return parse(AccountingV1, load_json(read_archive(S5).members[companion.ACCOUNTING], "books"))
+def accounting(**changes: object) -> AccountingV1:
+    books = parse(AccountingV1, load_json(read_archive(S5).members[companion.ACCOUNTING], "books"))
+    return evolve(books, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -31,7 +31,9 @@ def document(model: object) -> bytes:
 
 def remake_manifests(members: Mapping[str, bytes], run_id: str | None = None) -> Members:
     """Both manifests made to fit whatever the members now are."""
-    run_id = run_id or load_json(members[manifest.MANIFEST], "manifest")["run_id"]
+    run_id = (
+        run_id or load_json(members.get(manifest.MANIFEST, members[manifest.CORRELATION]), "run")["run_id"]
+    )
     v0 = {name: data for name, data in members.items() if name in manifest.V0_MEMBERS[1:]}
     extra = {name: data for name, data in members.items() if name in companion.COMPANION_SCHEMAS}
     head = document(manifest.ArchiveManifest(run_id=run_id, files=manifest.describe(v0)))
@@ -48,7 +50,7 @@ def remake_manifests(members: Mapping[str, bytes], run_id: str | None = None) ->
 
 def derive(members: Members) -> None:
     """Make all that follows from companion/kernel.ndjson, the policy layer and the books anew."""
-    run_id = load_json(members[manifest.MANIFEST], "manifest")["run_id"]
+    run_id = load_json(members[companion.HOST], "host")["run_id"]
     told = {to_bytes(event | {"seq": 0}) for event in load_ndjson(members[companion.KERNEL], "kernel")}
     documents = [load_json(line, "line") | {"seq": seq} for seq, line in enumerate(sorted(told))]
     members[companion.KERNEL] = ndjson(documents)

@@ -7,7 +7,7 @@ from attrs import evolve
 
 from harness.bundle.writer import write_archive
 from harness.contracts import companion, manifest
-from harness.contracts.canonical import load_json, ndjson, sha256_of, to_bytes
+from harness.contracts.canonical import load_json, load_ndjson, ndjson, sha256_of, to_bytes
 from harness.contracts.companion import RunSpecDocV1
 from harness.contracts.converter import parse, unstructure
 from harness.contracts.gate_summary import GateResultSummary, GateSummary, RunSummary
@@ -22,8 +22,8 @@ from harness.contracts.proof_pack import (
     Workflow,
     pack_bytes,
 )
-from harness.contracts.run_event import RunFinished, RunStarted
-from tests.unit.bundle.conftest import RUN_ID, companion_members, document, v0_members
+from harness.contracts.run_event import RunFinished
+from tests.unit.bundle.conftest import RUN_ID, companion_members, derive, document, v0_members
 
 Files = dict[str, bytes]
 SAFE, HIDDEN = "openai-agents-kernel-policy", "openai-agents-hidden-write"
@@ -44,19 +44,22 @@ def source(**changes: Any) -> GateSource:
     return evolve(whole, **changes)
 
 
-def run_archive(place: Path, gate: str, number: int, *, surface: bytes | None = None) -> None:
+def run_archive(place: Path, gate: str, number: int, *, less: bytes = b"") -> None:
     """One run; what varies between runs is what the contract lets vary."""
     extra = companion_members()
     runspec = parse(RunSpecDocV1, load_json(extra[companion.RUNSPEC], "runspec"))
-    extra[companion.RUNSPEC] = document(evolve(runspec, fixture=FIXTURE[gate], image_id=IMAGE))
-    if surface is not None:
-        extra[companion.SURFACE] = surface
+    extra[companion.RUNSPEC] = document(evolve(runspec, fixture=FIXTURE[gate], image="image", image_id=IMAGE))
     elapsed = number + (100 if gate == HIDDEN else 0)
-    events = (
-        RunStarted(run_id=RUN_ID, agent_shim="openai-agents", command=("node", "a.js"), env_keys=("A",)),
-        RunFinished(run_id=RUN_ID, exit_code=0, success=True, window_elapsed_ms=elapsed),
-    )
-    v0 = v0_members() | {manifest.EVENTS: ndjson(unstructure(event) for event in events)}
+    v0 = v0_members()
+    if less:  # a run in which nobody read this file
+        members = {**v0, **extra}
+        lines = members[companion.KERNEL].splitlines(keepends=True)
+        members[companion.KERNEL] = b"".join(line for line in lines if less not in line)
+        derive(members)
+        extra = {name: members[name] for name in extra}
+    finished = RunFinished(run_id=RUN_ID, exit_code=0, success=True, window_elapsed_ms=elapsed)
+    started = load_ndjson(v0[manifest.EVENTS], "events")[0]
+    v0[manifest.EVENTS] = ndjson([started, unstructure(finished)])
     place.parent.mkdir(parents=True, exist_ok=True)
     write_archive(place, v0, extra, RUN_ID)
 

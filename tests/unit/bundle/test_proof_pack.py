@@ -14,8 +14,6 @@ from harness.bundle.proof_pack import PackVerification, verify_pack
 from harness.bundle.reader import read_archive
 from harness.contracts import companion
 from harness.contracts.canonical import load_json
-from harness.contracts.companion import CapabilitySurfaceV1
-from harness.contracts.companion_evidence import ToolCapability
 from harness.contracts.converter import parse
 from harness.contracts.proof_pack import (
     CHECKSUMS,
@@ -28,7 +26,6 @@ from harness.contracts.proof_pack import (
 )
 from harness.errors import InputError
 from harness.gates.proof_pack import pack_gates, write_pack
-from tests.unit.bundle.conftest import RUN_ID, document
 from tests.unit.bundle.gate_sessions import (
     FIXTURE,
     HIDDEN,
@@ -327,10 +324,8 @@ def test_a_skip_or_a_failure_is_no_pass(tmp_path: Path) -> None:
 
 def test_runs_that_differ_in_a_compared_member_are_no_pass(tmp_path: Path) -> None:
     folder = session(tmp_path / "gates", (SAFE,))
-    tool = ToolCapability(tool="read_file", decisions=("allow",))
-    other = CapabilitySurfaceV1(run_id=RUN_ID, paths=(), network=(), execs=(), tools=(tool,), telemetry=())
     archive = folder / SAFE / "run-2" / f"runner-{SAFE}.tar.gz"
-    run_archive(archive, SAFE, 2, surface=document(other))
+    run_archive(archive, SAFE, 2, less=b"/proc/meminfo")
     told = gate(pack_gates(folder))
     assert told["status"] == "failed"
     assert [note for note in told["notes"] if note.startswith("ProofRunDiffers ")]
@@ -348,7 +343,7 @@ def test_a_broken_archive_is_packed_and_told_of_in_the_same_bytes(tmp_path: Path
     assert told["status"] == "failed"
     assert told["archives"][0]["identity"] is None
     assert any(
-        note.startswith(f"ContractSchemaVersion {path_of(SAFE, 1)} manifest.json") for note in told["notes"]
+        note.startswith(f"ContractSchemaVersion {path_of(SAFE, 1)}: manifest.json") for note in told["notes"]
     )
     found = verified(files, tmp_path)
     assert found.ok

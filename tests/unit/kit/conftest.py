@@ -12,7 +12,8 @@ from harness.bundle.kit_writer import Part, described, write_kit
 from harness.bundle.reader import read_archive
 from harness.bundle.writer import build_archive
 from harness.contracts import companion
-from harness.contracts.canonical import sha256_of
+from harness.contracts.canonical import load_ndjson, ndjson, sha256_of
+from harness.contracts.manifest import EVENTS
 from harness.contracts.replay_kit import (
     ARCHIVE,
     IMAGE_CONFIG,
@@ -27,7 +28,14 @@ from harness.engine.saved_images import files_of
 from harness.evidence.assemble import runspec_document
 from harness.plan import Plan
 from harness.spec import RunSpec, SubjectSpec, ToolsSpec
-from tests.unit.bundle.conftest import RUN_ID, companion_members, document, remake_manifests, v0_members
+from tests.unit.bundle.conftest import (
+    RUN_ID,
+    accounting,
+    companion_members,
+    document,
+    remake_manifests,
+    v0_members,
+)
 
 TREE = {
     "usr/bin/agent": Entry(source=b"#!/bin/sh\n", executable=True),
@@ -37,6 +45,10 @@ TREE = {
 }
 INPUTS = {"a.txt": b"one\n", "deep/er/b.txt": b"two\n", "deep/same.txt": b"one\n"}
 POLICY_FILE = Path(__file__).parents[3] / "runner-fixtures" / "kernel-policy" / "policy.toml"
+# As in the archive of a real run that the kit is made around.
+AGENT = ("/opt/node/bin/node", "/opt/app/agent.mjs")
+FILES = "/opt/app/node_modules/@modelcontextprotocol/server-filesystem/dist/index.js"
+SERVER = ("/opt/node/bin/node", FILES, "/workspace")
 
 
 class Maker:
@@ -55,22 +67,28 @@ class Maker:
         self.config = config_bytes(ImageConfig({"PATH": "/usr/bin"}, {}), [self.layer])
         self.plan = self.planned()
         self.members[companion.RUNSPEC] = document(runspec_document(self.plan.context()))
+        self.members[companion.ACCOUNTING] = document(
+            accounting(volatile=dict.fromkeys(self.plan.volatile, 0))
+        )
+        started, finished = load_ndjson(self.members[EVENTS], "events")
+        started |= {"env_keys": sorted(self.plan.spec.env)}
+        self.members[EVENTS] = ndjson([started, finished])
         self.parts: dict[str, Part] = {}
         self.kit = self.booked()
 
     def planned(self) -> Plan:
         return Plan(
-            spec=RunSpec(("agent",), RUN_ID, agent_shim="openai-agents", env={"A": "1"}),
+            spec=RunSpec(AGENT, RUN_ID, agent_shim="openai-agents", env={"A": "1"}),
             name="openai-agents",
             image="small:1",
             image_id=sha256_of(self.config),
             image_locked=True,
-            runtime_roots=("/usr",),
-            subject=SubjectSpec(command=("agent",)),
+            runtime_roots=("/lib", "/lib64", "/opt", "/usr"),
+            subject=SubjectSpec(command=AGENT),
             witnesses=("kernel", "policy"),
             volatile=("/tmp/agent/*.log",),
             inputs=self.inputs,
-            tools=ToolsSpec(server=("serve",), legacy=True, env={"B": "2"}),
+            tools=ToolsSpec(server=SERVER, legacy=True, env={"B": "2"}),
             policy=POLICY_FILE,
             image_files=image_files(files_of([path for _, path in self.layers])),
         )

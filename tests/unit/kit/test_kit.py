@@ -22,7 +22,7 @@ from harness.engine.layers import Entry, ImageConfig, config_bytes, write_layer
 from harness.errors import AssayError, EvidenceError, InputError, VerificationError
 from harness.replay import ReadyKit, open_kit
 from harness.replay_commands import admission
-from tests.unit.bundle.conftest import accounting, document
+from tests.unit.bundle.conftest import accounting, derive, document
 from tests.unit.kit.conftest import INPUTS, POLICY_FILE, TREE, Maker, anyone, emptied
 
 
@@ -234,11 +234,14 @@ def test_a_size_that_is_not_there_is_refused_before_anything_is_copied(maker: Ma
 
 
 def test_an_archive_that_does_not_hold_or_is_not_clean_is_refused(maker: Maker, scratch: Path) -> None:
-    maker.members[companion.ACCOUNTING] = document(accounting(clean=False, unclean=("ring_drops",)))
+    maker.members[companion.ACCOUNTING] = document(
+        accounting(clean=False, unclean=("walk_fault",), volatile=dict.fromkeys(maker.plan.volatile, 0))
+    )
+    derive(maker.members)
     maker.kit = maker.booked()
     error = refusal(maker.write(), scratch)
     assert isinstance(error, EvidenceError)
-    assert "ring_drops" in error.message
+    assert "walk_fault" in error.message
     maker.members[SDK] = b""
     maker.kit = maker.booked()
     error = refusal(maker.write(), emptied(scratch))
@@ -249,13 +252,7 @@ def test_an_archive_that_does_not_hold_or_is_not_clean_is_refused(maker: Maker, 
 @pytest.mark.parametrize(
     ("pointer", "changes"),
     [
-        ("/deadline_s", {"deadline_s": -1.0}),
-        ("/network", {"network": "host"}),
-        ("/workspace", {"workspace": "/"}),
-        ("/volatile", {"volatile": ["/*"]}),
-        ("/witnesses", {"witnesses": ["gossip"]}),
         ("/policy_sha256", {"tools_server": None, "workspace": "none"}),
-        ("/plumbing/subject/0/0", {"plumbing": {"subject": [["evil"]], "tools": []}}),
         ("/tools_env", {"tools_env": None}),
     ],
 )
@@ -270,6 +267,26 @@ def test_a_run_that_would_be_done_otherwise_is_refused(
     error = refusal(maker.write(), scratch)
     assert isinstance(error, InputError)
     assert error.place.endswith(f"companion/runspec.json at {pointer}")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"deadline_s": -1.0},
+        {"network": "host"},
+        {"workspace": "/"},
+        {"volatile": ["/*"]},
+        {"witnesses": ["gossip"]},
+        {"plumbing": {"subject": [["evil"]], "tools": []}},
+    ],
+)
+def test_a_run_that_its_own_archive_contradicts_is_refused(
+    maker: Maker, scratch: Path, changes: dict[str, object]
+) -> None:
+    spec = load_json(maker.members[companion.RUNSPEC], "runspec") | changes
+    maker.members[companion.RUNSPEC] = to_bytes(spec)
+    maker.kit = maker.booked()
+    assert refusal(maker.write(), scratch).exit_code == 4
 
 
 def test_an_image_with_other_files_than_the_archive_says_is_refused(maker: Maker, scratch: Path) -> None:
