@@ -168,7 +168,11 @@ def _classes(  # noqa: PLR0911 - one return a class, as harness.evidence.classif
     if line.access is None or line.path is None:
         return frozenset({EventClass.EVIDENCE})
     path = line.path.encode() if line.path_hex is None else bytes.fromhex(line.path_hex)
-    if not wants_change(line.access, line.flags or ()) and within(path, *context.runtime_roots):
+    looks = not wants_change(line.access, line.flags or ())
+    told = line.role != Role.SUBJECT or "*" in line.path or line.path not in context.volatile
+    if looks and line.operation == "open" and line.path.startswith(("/proc/", "/sys/")) and not told:
+        return frozenset()
+    if looks and within(path, *context.runtime_roots):
         return frozenset({EventClass.EVIDENCE} if known_image and line.outcome == "ok" else ())
     if line.role == Role.SUBJECT and line.path in context.volatile:
         return frozenset({EventClass.EVIDENCE, *TELEMETRY})  # its own name decided, the glob stands for it

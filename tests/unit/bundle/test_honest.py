@@ -149,7 +149,7 @@ def test_the_archive_of_any_run_verifies(block: int, tmp_path: Path) -> None:
         if seed % 3:
             add_some(run, chance)
         context = build.context(
-            volatile=chance.choice(((), ("/tmp/v-*", "/opt/zz*"))),
+            volatile=chance.choice(((), ("/tmp/v-*", "/opt/zz*"), ("/proc/1/maps", "/proc/self/maps"))),
             image_files=chance.choice(
                 (None, ImageFiles("sha256:" + "0" * 64, frozenset({b"/opt/app/x.mjs"})))
             ),
