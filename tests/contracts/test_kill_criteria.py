@@ -71,7 +71,7 @@ def test_there_is_one_verifier() -> None:
     judges = [
         path.relative_to(ROOT)
         for path in (ROOT / "harness").rglob("*.py")
-        if re.search(r"^def derived_problems\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if re.search(r"^RULES: tuple\[Rule", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     assert len(judges) == 1
 
