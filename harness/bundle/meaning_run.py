@@ -88,11 +88,13 @@ def _node_problems(where: str, node: ProcessNode, known: set[str]) -> Iterator[P
 
 
 def _exec_problems(contents: Contents, nodes: Iterable[ProcessNode]) -> Iterator[Problem]:
-    books = contents.document(companion.ACCOUNTING, AccountingV1).capture
-    records = books.kinds["exec"].submitted if books and "exec" in books.kinds else 0
+    # What was decoded: the kernel's counters are lost with the capture process, its records are not.
+    books = contents.document(companion.ACCOUNTING, AccountingV1).identities
     executions = sum(len(node.execs) for node in nodes)
-    if executions > records:
-        yield _process("/processes", f"at most {records} executions, as were recorded", str(executions))
+    for identity in books:
+        if identity.name == "exec_decoded" and executions > identity.right:
+            expected = f"at most {identity.right} executions, as were recorded"
+            yield _process("/processes", expected, str(executions))
     in_tree = {
         (node.process, image.path, image.called, image.argv, bool(image.argv_cut))
         for node in nodes

@@ -92,7 +92,9 @@ def add_some(run: build.Run, chance: random.Random) -> None:
 def harmed(records: list[Any], chance: random.Random) -> dict[str, Any]:
     """Books of a run in which things were lost, or not."""
     books: dict[str, Any] = {}
-    if chance.random() < 0.4:
+    if chance.random() < 0.1:
+        books["kinds"] = {}  # the capture process died with them
+    elif chance.random() < 0.4:
         field = chance.choice(("dropped", "oversized", "fault"))
         count = sum(record.kind is Kind.OPEN for record in records)
         lost = KindCounters(seen=count + 2, submitted=count, **{field: 2})
