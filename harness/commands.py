@@ -80,7 +80,7 @@ def new_fixture(arguments: argparse.Namespace, progress: Progress) -> int:
         progress.result(f"no lock yet, because {error}")
         progress.result(f"on a fit host: assay-runner image lock {folder}")
         return 0
-    progress.result(f"its gate: assay-runner gate {folder}")
+    progress.result(f"its gates: assay-runner gate {folder} {folder}:multi-tool")
     return 0
 
 

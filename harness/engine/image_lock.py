@@ -85,7 +85,7 @@ def lock_of(wanted: Recipe, image: BuiltImage) -> ImageLock:
             LockedLayer(title, layer.digest, layer.size, layer.files) for title, layer in image.parts
         ),
         inputs=inputs_of(wanted),
-        runtime=_runtime(wanted),
+        runtime=runtime_of(wanted),
     )
 
 
@@ -165,7 +165,7 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
-def _runtime(wanted: Recipe) -> dict[str, str]:
+def runtime_of(wanted: Recipe) -> dict[str, str]:
     """Versions as the locks have them; Debian's are cut to what Python itself would say."""
     (python,) = (deb.version for deb in load_base().lock.deb if deb.name == _PYTHON_PACKAGE)
     found = {"python": python.partition("-")[0]}

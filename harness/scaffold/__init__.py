@@ -43,7 +43,7 @@ def _fill(folder: Path, name: str, runtime: str) -> None:
         for path in sorted(source.rglob("*")):
             copy = folder / path.relative_to(source)
             if path.is_file() and "__pycache__" not in path.parts:
-                copy.parent.mkdir(exist_ok=True)
+                copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_text(path.read_text(encoding="utf-8").replace(MARK, name), encoding="utf-8")
     fixture = load_fixture(folder)  # what is wrong with a template is found here, not by who uses it
     roots = load_recipe(folder).file.runtime_roots

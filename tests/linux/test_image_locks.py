@@ -26,6 +26,7 @@ from harness.engine.recipe import IMAGES, load_base, load_recipe
 from harness.errors import EvidenceError
 from harness.evidence.image_files import ImageFiles
 from harness.gates.catalog import find_fixture
+from harness.gates.probe import probe
 from harness.gates.runner import run_gates
 from harness.host.state import State
 from harness.plan import FIXTURES, Plan, plan_fixture
@@ -473,26 +474,26 @@ def test_the_list_is_what_the_image_holds(engine: docker.DockerClient, state: St
 # A new fixture
 
 
-def test_new_fixtures_pass_their_gates_at_once(
+def test_new_fixtures_pass_their_gates_and_a_probe_at_once(
     bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for runtime in RUNTIMES:
-        arguments = [
-            "new-fixture",
-            f"demo-{runtime}",
-            "--runtime",
-            runtime,
-            "--folder",
-            str(tmp_path / "mine"),
-        ]
-        assert main(["-q", *arguments]) == 0
-        assert f"assay-runner gate {tmp_path}/mine/demo-{runtime}" in capsys.readouterr().out
-    fixtures = [find_fixture(str(tmp_path / "mine" / f"demo-{runtime}")) for runtime in RUNTIMES]
+    folders = [tmp_path / "mine" / f"demo-{runtime}" for runtime in RUNTIMES]
+    for folder, runtime in zip(folders, RUNTIMES, strict=True):
+        assert (
+            main(["-q", "new-fixture", folder.name, "--runtime", runtime, "--folder", str(folder.parent)])
+            == 0
+        )
+        assert f"assay-runner gate {folder} {folder}:multi-tool" in capsys.readouterr().out
+    fixtures = [find_fixture(f"{folder}{way}") for folder in folders for way in ("", ":multi-tool")]
     said: list[str] = []
     results = run_gates(bench, fixtures, runs=3, out=tmp_path / "out", say=said.append)
-    assert [(result.passed, result.image_locked) for result in results] == [(True, True)] * 2
+    assert [(result.passed, result.image_locked) for result in results] == [(True, True)] * 4
     assert said == [
-        f"PASS: runner-spike demo-{runtime} {what}"
-        for runtime in RUNTIMES
+        f"PASS: runner-spike {folder.name}{way} {what}"
+        for folder in folders
+        for way in ("", " multi-tool")
         for what in ("acceptance", "acceptance", "acceptance", "three-run determinism")
     ]
+    report = probe(bench, fixtures[0], out=tmp_path / "probes")
+    assert [row.requirement for row in report.rows if not row.passed] == []
+    assert (report.passed, report.sdk_name, report.image_locked) == (True, "python", True)

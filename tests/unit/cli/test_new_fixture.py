@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.engine.image_lock import LOCK_NAME, read_lock
+from harness.engine.image_lock import LOCK_NAME, read_lock, runtime_of
 from harness.engine.recipe import load_recipe
 from harness.errors import InputError
+from harness.gates.candidate import RUNS
+from harness.gates.probe import ways
 from harness.plan import FIXTURES
 from harness.scaffold import RUNTIMES, write_fixture
 from harness.spec import load_fixture
@@ -35,6 +37,16 @@ def test_a_new_fixture_is_whole_and_carries_its_name(tmp_path: Path, runtime: st
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert [path for path in files if "@NAME@" in path.read_text()] == []
     assert [path.name for path in folder.parent.iterdir()] == ["my-agent-2"]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_new_fixture_can_be_probed(tmp_path: Path, runtime: str) -> None:
+    fixture = load_fixture(write_fixture("my-agent", runtime, tmp_path))
+    assert set(ways(fixture)) == set(RUNS)
+    locked = runtime_of(load_recipe(fixture.folder))
+    gates = [one.file.gate for one in (fixture, *fixture.scenarios)]
+    sdks = [gate.sdk for gate in gates if gate and gate.sdk]
+    assert [(sdk.name, sdk.version) for sdk in sdks] == [(runtime, locked[runtime])] * 2
 
 
 @pytest.mark.parametrize("name", ["", "Demo", "a b", "../x", "a/b", "-a", "a--b", "a_b", "a:b", "x" * 61])

@@ -1,39 +1,56 @@
 // A whole agent in Node's own library: a model stub, MCP tools through the bridge, SDK events.
 //
-// Put the SDK that is to be measured in the place of Model and run(); keep what Tools and Events tell the
-// witnesses: each tool call under its id, and each event at the moment when it happens.
+// Put the SDK that is to be measured in the place of Model and run(), and its package's name and version in
+// SDK; keep what Tools and Events tell the witnesses: each tool call under the model's id for it, and each
+// event at the moment when it happens.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import net from 'node:net';
 import { createInterface } from 'node:readline';
 
-const WORKSPACE = '/workspace';
-const SDK = { source: '@NAME@-fixture', sdk_name: '@NAME@', sdk_version: '1.0.0' };
+const ANSWER = '/workspace/answer.txt';
+// The version is what is installed, never a constant.
+const SDK = { source: '@NAME@-fixture', sdk_name: 'node', sdk_version: process.versions.node };
 const ID_KEY = 'dev.assay.runner/tool_call_id';
-const MAX_TURNS = 4;
+const MAX_TURNS = 8;
 
-// Stands for a model, offline: asks for the file that the task names, then says what it got.
+// Stands for a model, offline: a line of the task is a turn, a file that it names one call of that turn.
+// `ids` is what the ids of the calls begin with; where it is empty, the model gives its calls none.
 class Model {
+  #calls = 0;
+
+  constructor(task, ids) {
+    this.turns = task.trimEnd().split('\n').map((line) => line.match(/\/workspace\/[\w./-]*\w/g) ?? []);
+    this.ids = ids;
+  }
+
   reply(messages) {
-    const last = messages.at(-1);
-    if (last.role === 'tool') return { role: 'assistant', text: last.text };
-    const path = last.text.match(/\/workspace\/[\w.-]+/)?.[0];
-    if (!path) throw new Error('the task names no file');
-    return { role: 'assistant', call: { id: 'call_1', tool: 'read_file', path } };
+    const files = this.turns.shift();
+    if (files) return { role: 'assistant', calls: files.map((path) => this.#call(path)) };
+    const results = messages.filter(({ role }) => role === 'tool').map(({ text }) => text);
+    return { role: 'assistant', text: results.join('\n') };
+  }
+
+  #call(path) {
+    const number = String(++this.#calls).padStart(3, '0');
+    return { id: this.ids ? this.ids + number : null, tool: 'read_file', path };
   }
 }
 
 // MCP over the standard streams of the bridge, behind which are the policy and the server.
 class Tools {
   #lastId = 0;
+  #waiting = new Map(); // request id -> who waits for its answer
 
   static async start() {
     const tools = new Tools();
     const [command, ...args] = JSON.parse(process.env.ASSAY_RUNNER_MCP_COMMAND);
     tools.bridge = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     tools.ended = once(tools.bridge, 'exit');
-    tools.lines = createInterface({ input: tools.bridge.stdout })[Symbol.asyncIterator]();
+    const lines = createInterface({ input: tools.bridge.stdout });
+    lines.on('line', (line) => tools.#answered(JSON.parse(line)));
+    lines.on('close', () => tools.#waiting.forEach(({ reject }) => reject(new Error('the server ended'))));
     const clientInfo = { name: SDK.sdk_name, version: SDK.sdk_version };
     await tools.request('initialize', { protocolVersion: '2025-11-25', capabilities: {}, clientInfo });
     tools.send({ method: 'notifications/initialized' });
@@ -44,19 +61,20 @@ class Tools {
     this.bridge.stdin.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`);
   }
 
-  async request(method, params) {
+  request(method, params) {
     const id = ++this.#lastId;
     this.send({ id, method, params });
-    for (;;) {
-      const { value, done } = await this.lines.next();
-      if (done) throw new Error(`${method}: the server ended without an answer`);
-      const answer = JSON.parse(value);
-      if (answer.id !== id) continue;
-      if (answer.error) throw new Error(`${method}: ${JSON.stringify(answer.error)}`);
-      return answer.result;
-    }
+    return new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
   }
 
+  #answered({ id, result, error }) {
+    const request = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    if (error) request?.reject(new Error(JSON.stringify(error)));
+    else request?.resolve(result);
+  }
+
+  // What came of it; a call that was denied or failed says so, as an MCP server's does.
   async call({ id, tool, path }) {
     // The id travels in _meta, where the policy sees it and the tool does not. Without one: denied.
     const { content } = await this.request('tools/call', { name: tool, arguments: { path }, _meta: { [ID_KEY]: id } });
@@ -100,25 +118,28 @@ class Events {
 }
 
 // The loop: ask the model, do what it wants, until it has an answer.
-async function run(model, tools, events) {
-  const messages = [{ role: 'user', text: fs.readFileSync(`${WORKSPACE}/task.txt`, 'utf8') }];
+async function run(task, model, tools, events) {
+  const messages = [{ role: 'user', text: task }];
   for (let turn = 0; turn < MAX_TURNS; turn++) {
     const reply = model.reply(messages);
     messages.push(reply);
-    if (!reply.call) return reply.text;
-    events.emit('tool_call_started', reply.call);
-    messages.push({ role: 'tool', text: await tools.call(reply.call) });
-    events.emit('tool_call_completed', reply.call);
+    if (!reply.calls) return reply.text;
+    for (const call of reply.calls) events.emit('tool_call_started', call);
+    const texts = await Promise.all(reply.calls.map((call) => tools.call(call)));
+    messages.push(...texts.map((text) => ({ role: 'tool', text })));
+    // In the order of the starts: that of the ends may vary.
+    for (const call of reply.calls) events.emit('tool_call_completed', call);
   }
   throw new Error(`no answer after ${MAX_TURNS} turns`);
 }
 
 const events = await Events.connect();
 try {
+  const task = fs.readFileSync(process.env.ASSAY_RUNNER_TASK, 'utf8');
   const tools = await Tools.start();
-  const answer = await run(new Model(), tools, events);
+  const answer = await run(task, new Model(task, process.env.ASSAY_RUNNER_CALL_IDS), tools, events);
   await tools.close();
-  fs.writeFileSync(`${WORKSPACE}/answer.txt`, answer);
+  fs.writeFileSync(ANSWER, answer);
   events.emit('run_finished');
 } catch (error) {
   console.error(error);

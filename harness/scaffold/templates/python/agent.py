@@ -1,7 +1,8 @@
 """A whole agent in the standard library: a model stub, MCP tools through the bridge, SDK events.
 
-Put the SDK that is to be measured in the place of Model and run(); keep what Tools and Events tell the
-witnesses: each tool call under its id, and each event at the moment when it happens.
+Put the SDK that is to be measured in the place of Model and run(), and its package's name and version in
+SDK; keep what Tools and Events tell the witnesses: each tool call under the model's id for it, and each
+event at the moment when it happens.
 """
 
 import json
@@ -13,25 +14,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
-WORKSPACE = Path("/workspace")
-SDK = {"source": "@NAME@-fixture", "sdk_name": "@NAME@", "sdk_version": "1.0.0"}
+ANSWER = Path("/workspace/answer.txt")
+VERSION = ".".join(map(str, sys.version_info[:3]))  # what is installed, never a constant
+SDK = {"source": "@NAME@-fixture", "sdk_name": "python", "sdk_version": VERSION}
 ID_KEY = "dev.assay.runner/tool_call_id"
-MAX_TURNS = 4
+MAX_TURNS = 8
 
 Message = dict[str, Any]
 
 
 class Model:
-    """Stands for a model, offline: asks for the file that the task names, then says what it got."""
+    """Stands for a model, offline: a line of the task is a turn, a file that it names one call of that turn.
+
+    `ids` is what the ids of the calls begin with; where it is empty, the model gives its calls none.
+    """
+
+    def __init__(self, task: str, ids: str) -> None:
+        self.turns = [re.findall(r"/workspace/[\w./-]*\w", line) for line in task.splitlines()]
+        self.ids = ids
+        self.calls = 0
 
     def reply(self, messages: list[Message]) -> Message:
-        last = messages[-1]
-        if last["role"] == "tool":
-            return {"role": "assistant", "text": last["text"]}
-        found = re.search(r"/workspace/[\w.-]+", last["text"])
-        if found is None:
-            raise SystemExit("the task names no file")
-        return {"role": "assistant", "call": {"id": "call_1", "tool": "read_file", "path": found[0]}}
+        if self.turns:
+            return {"role": "assistant", "calls": [self.call(path) for path in self.turns.pop(0)]}
+        results = [message["text"] for message in messages if message["role"] == "tool"]
+        return {"role": "assistant", "text": "\n".join(results)}
+
+    def call(self, path: str) -> Message:
+        self.calls += 1
+        return {"id": f"{self.ids}{self.calls:03}" if self.ids else None, "tool": "read_file", "path": path}
 
 
 class Tools:
@@ -51,24 +62,34 @@ class Tools:
         self.bridge.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
         self.bridge.stdin.flush()
 
-    def request(self, method: str, params: Message) -> Message:
+    def request(self, method: str, *params: Message) -> list[Message]:
+        """The results of requests that are made at once, in the order of their `params`."""
         assert self.bridge.stdout is not None
-        self.last_id += 1
-        self.send({"id": self.last_id, "method": method, "params": params})
-        for line in self.bridge.stdout:
+        wanted = range(self.last_id + 1, self.last_id + 1 + len(params))
+        self.last_id += len(params)
+        for number, one in zip(wanted, params, strict=True):
+            self.send({"id": number, "method": method, "params": one})
+        results: dict[int, Message] = {}
+        while len(results) < len(wanted):
+            line = self.bridge.stdout.readline()
+            if not line:
+                raise SystemExit(f"{method}: the server ended without an answer")
             answer: Message = json.loads(line)
-            if answer.get("id") == self.last_id:
+            if answer.get("id") in wanted:
                 if "error" in answer:
                     raise SystemExit(f"{method}: {answer['error']}")
-                result: Message = answer["result"]
-                return result
-        raise SystemExit(f"{method}: the server ended without an answer")
+                results[answer["id"]] = answer["result"]
+        return [results[number] for number in wanted]
 
-    def call(self, call: Message) -> str:
+    def call(self, calls: list[Message]) -> list[str]:
+        """What came of each; a call that was denied or failed says so, as an MCP server's does."""
         # The id travels in _meta, where the policy sees it and the tool does not. Without one: denied.
-        params = {"name": call["tool"], "arguments": {"path": call["path"]}, "_meta": {ID_KEY: call["id"]}}
-        result = self.request("tools/call", params)
-        return "".join(part["text"] for part in result["content"])
+        params = [
+            {"name": call["tool"], "arguments": {"path": call["path"]}, "_meta": {ID_KEY: call["id"]}}
+            for call in calls
+        ]
+        results = self.request("tools/call", *params)
+        return ["".join(part["text"] for part in result["content"]) for result in results]
 
     def close(self) -> None:
         assert self.bridge.stdin is not None
@@ -98,27 +119,30 @@ class Events:
         self.seq += 1
 
 
-def run(model: Model, tools: Tools, events: Events) -> str:
+def run(task: str, model: Model, tools: Tools, events: Events) -> str:
     """The loop: ask the model, do what it wants, until it has an answer."""
-    messages: list[Message] = [{"role": "user", "text": (WORKSPACE / "task.txt").read_text("utf-8")}]
+    messages: list[Message] = [{"role": "user", "text": task}]
     for _ in range(MAX_TURNS):
         messages.append(model.reply(messages))
-        call = messages[-1].get("call")
-        if call is None:
+        calls = messages[-1].get("calls")
+        if calls is None:
             return str(messages[-1]["text"])
-        events.emit("tool_call_started", call)
-        messages.append({"role": "tool", "text": tools.call(call)})
-        events.emit("tool_call_completed", call)
+        for call in calls:
+            events.emit("tool_call_started", call)
+        messages += [{"role": "tool", "text": text} for text in tools.call(calls)]
+        for call in calls:  # in the order of the starts: that of the ends may vary
+            events.emit("tool_call_completed", call)
     raise SystemExit(f"no answer after {MAX_TURNS} turns")
 
 
 def main() -> int:
     events = Events()
     try:
+        task = Path(os.environ["ASSAY_RUNNER_TASK"]).read_text("utf-8")
         tools = Tools()
-        answer = run(Model(), tools, events)
+        answer = run(task, Model(task, os.environ["ASSAY_RUNNER_CALL_IDS"]), tools, events)
         tools.close()
-        (WORKSPACE / "answer.txt").write_text(answer, "utf-8")
+        ANSWER.write_text(answer, "utf-8")
     except BaseException:
         events.emit("run_failed")
         raise
