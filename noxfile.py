@@ -18,6 +18,8 @@ nox.needs_version = ">=2024.4.15"
 ROOT = Path(__file__).parent
 OUT = "out/gates"
 RUNS = "3"
+_UNIT = ("tests/unit", "tests/contracts")
+_LINUX = ("tests/linux", "tests/adversarial", "tests/faults")
 
 
 def _product(session: nox.Session, *arguments: str) -> None:
@@ -75,18 +77,16 @@ def gate_all(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Every test, on the real kernel and engine (root); one that cannot run is a failure."""
-    names = ("unit", "contracts", "linux", "adversarial", "faults")
-    folders = [f"tests/{name}" for name in names if any((ROOT / "tests" / name).rglob("test_*.py"))]
-    session.run("python", "-m", "pytest", "-m", "not bench", *folders, *session.posargs, env={"CI": "1"})
+    session.env["CI"] = "1"
+    unit(session)
+    session.run("python", "-m", "pytest", "-m", "not bench", *_LINUX, *session.posargs)
 
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """The tests that need neither root nor Docker."""
-    folders = [
-        f"tests/{name}" for name in ("unit", "contracts") if any((ROOT / "tests" / name).rglob("test_*.py"))
-    ]
-    session.run("python", "-m", "pytest", "-m", "not bench and not linux", *folders, *session.posargs)
+    """The tests that need neither root nor Docker, on all cores."""
+    spread = ("-n", "auto", "--dist", "loadfile")
+    session.run("python", "-m", "pytest", *spread, "-m", "not bench and not linux", *_UNIT, *session.posargs)
 
 
 @nox.session

@@ -15,7 +15,7 @@ from attrs import evolve
 
 from harness import run
 from harness.bench import Bench
-from harness.bundle import writer
+from harness.bundle import whole_file
 from harness.host.state import State
 from tests.faults.agents import CALLS_AND_WAITS, agent, with_tools
 from tests.faults.midrun import slice_of
@@ -48,7 +48,7 @@ def main(state: State, run_id: str, moment: str, output: Path) -> NoReturn:
         run._Clock = DeadlyClock  # type: ignore[misc]
         plan = with_tools(bench, ENDS_AT_ONCE)
         measured = run.measure(bench, evolve(plan, spec=evolve(plan.spec, run_id=run_id)))
-        writer.os.fsync = die  # type: ignore[attr-defined]
+        whole_file.os.fsync = die  # type: ignore[attr-defined]
         measured.write(output)
     raise AssertionError(f"no moment {moment!r}")
 

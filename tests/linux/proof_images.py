@@ -51,7 +51,7 @@ def test_every_image_is_the_locked_one_wherever_it_is_built_from_nothing(
     copy, home = there / "repository", there / "home"
     before = os.umask(umask)
     try:
-        for part in ("harness", "images", "runner-fixtures"):
+        for part in ("bpf", "harness", "images", "runner-fixtures"):
             shutil.copytree(
                 REPOSITORY / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"),
                 copy_function=shutil.copyfile,

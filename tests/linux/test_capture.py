@@ -217,11 +217,13 @@ print(child)
 
 PRODUCER = """
 import time
+time.sleep(max(0, {begin} - time.monotonic()))
 end, n = time.monotonic() + {seconds}, 0
 while time.monotonic() < end:
     for i in range(200):
         os.close(os.open({path!r}, os.O_RDONLY))
     n += 200
+time.sleep(1)
 print(n)
 """
 
@@ -229,7 +231,10 @@ print(n)
 def flood(
     session: CaptureSession, slice_: Slice, target: Path, seconds: float
 ) -> tuple[int, CaptureAccounting]:
-    """Two unpaced producers; returns their own count of opens and the accounting."""
+    """Two unpaced producers; returns their own count of opens and the accounting.
+
+    Neither starts or ends while the other is at it: so only their opens can be among what is dropped.
+    """
     found = 0
 
     def count(record: KernelRecord) -> bool:
@@ -239,7 +244,7 @@ def flood(
 
     name = os.fsencode(target)
     slice_.arm(session)
-    code = PRODUCER.format(seconds=seconds, path=str(target))
+    code = PRODUCER.format(begin=time.monotonic() + 1.5, seconds=seconds, path=str(target))
     producers = [slice_.start(code, role) for role in ("subject", "tools")]
     opens = sum(int(p.communicate(timeout=120)[0]) for p in producers)
     _, accounting = session.disarm(keep=count)

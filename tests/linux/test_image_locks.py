@@ -193,7 +193,7 @@ def test_images_stay_below_their_limit(
 def test_one_other_byte_in_any_input_stops_the_build_by_name(
     state: State, engine: docker.DockerClient, tmp_path: Path, name: str, file: str, text: bytes
 ) -> None:
-    for part in ("harness", "images", "runner-fixtures"):
+    for part in ("bpf", "harness", "images", "runner-fixtures"):
         shutil.copytree(REPOSITORY / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     data = bytearray((tmp_path / file).read_bytes())
     at = data.index(text) + len(text)
