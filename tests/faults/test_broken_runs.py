@@ -202,6 +202,7 @@ def test_the_capture_process_is_killed(state: State, tmp_path: Path) -> None:
 
         def kill() -> None:
             until(lambda: is_ready(state, plan.spec.run_id))
+            time.sleep(0.3)  # the ring is emptied every few milliseconds
             os.kill(own.capture.pid, signal.SIGKILL)
 
         with meanwhile(kill):
