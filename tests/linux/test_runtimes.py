@@ -13,6 +13,7 @@ from harness.bench import Bench
 from harness.bundle.reader import read_archive
 from harness.cli import main
 from harness.engine.locked_images import image_for_run
+from harness.errors import EvidenceError
 from harness.evidence.model import Role
 from harness.gates.acceptance import failures
 from harness.gates.catalog import all_runtimes, find_fixture
@@ -135,17 +136,17 @@ def test_what_is_denied_does_not_happen(bench: Bench, tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
-def test_a_call_without_an_id_is_denied_and_not_clean(
-    state: State, engine: docker.DockerClient, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_without_an_id_is_denied_and_not_clean(bench: Bench, tmp_path: Path, name: str) -> None:
     folder, archive = copied(name, tmp_path), tmp_path / "a.tar.gz"
     for source in (*folder.glob("*.py"), *folder.glob("*.mjs")):
         source.write_text(source.read_text().replace(ID_KEY, "dev.assay.runner/nothing"))
     # A runtime that sends an id of its own accord, under its own key, is not believed here.
     policy = folder / "policy.toml"
     policy.write_text(f'accepted_id_keys = ["{ID_KEY}"]\n{policy.read_text()}')
-    monkeypatch.setenv("ASSAY_RUNNER_STATE", str(state.root))
-    assert main(["run", str(folder), "--image-unlocked", "-o", str(archive)]) == 3
+    measured = run(bench, find_fixture(str(folder)), archive)
+    with pytest.raises(EvidenceError) as unclean:  # what `run` exits with
+        measured.verdict()
+    assert unclean.value.exit_code == 3
     assert member(archive, "layers/policy.ndjson") == []  # v0 has no line for a call without an id
     report = member(archive, "correlation-report.json")
     assert report["status"] == "partial"
