@@ -7,6 +7,8 @@ command returns is what nox returns (0 good, 1 a finding, 3 not clean, 5 host un
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -78,8 +80,26 @@ def gate_all(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every test, on the real kernel and engine (root); one that cannot run is a failure."""
     session.env["CI"] = "1"
-    unit(session)
+    with _layers_being_built():
+        unit(session)
     session.run("python", "-m", "pytest", "-m", "not bench", *_LINUX, *session.posargs)
+
+
+@contextmanager
+def _layers_being_built() -> Iterator[None]:
+    """Beside the body; what it says is shown if it fails."""
+    command = ["python", "-m", "tests.linux.layers"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as build:
+        try:
+            yield
+        except BaseException:
+            build.terminate()
+            raise
+        said, _ = build.communicate()
+    if build.returncode != 0:
+        raise SystemExit(f"{said}\nthe images' layers could not be built")
 
 
 @nox.session

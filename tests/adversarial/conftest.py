@@ -1,6 +1,6 @@
-"""The same bench and the same check for leftovers as the tests that break runs have."""
+"""The same check for leftovers as the tests that break runs have."""
 
-from tests.faults.conftest import bench, leaves_nothing, mark
-from tests.linux.conftest import probe, state
+from tests.faults.conftest import leaves_nothing
+from tests.linux.conftest import probe
 
-__all__ = ["bench", "leaves_nothing", "mark", "probe", "state"]
+__all__ = ["leaves_nothing", "probe"]

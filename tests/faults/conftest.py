@@ -1,33 +1,12 @@
-"""What tests that break runs share: one state folder with its private engine, one bench, and the
-check that nothing is left on the machine, whatever was broken.
-"""
+"""For tests that break runs: the check that nothing is left on the machine, whatever was broken."""
 
-import os
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from harness.bench import Bench
 from harness.host.state import State
-from tests.faults.traces import MARK, within
-from tests.linux.conftest import state
-
-__all__ = ["state"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def mark() -> None:
-    """All processes that these tests start can be told from others by a variable of their environment."""
-    os.environ.setdefault(MARK, uuid.uuid4().hex)
-
-
-@pytest.fixture(scope="session")
-def bench(state: State) -> Iterator[Bench]:
-    """A bench for runs that break nothing but themselves."""
-    with Bench(state, print) as made:
-        _ = made.capture.facts  # loaded: from here on its programs and processes stay the same
-        yield made
+from tests.faults.traces import within
 
 
 @pytest.fixture(autouse=True)

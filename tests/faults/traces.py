@@ -14,8 +14,8 @@ from harness.engine.containers import RUN_LABEL, STATE_LABEL
 from harness.engine.daemon import engine_paths, engine_status
 from harness.host.cgroup import find_root
 from harness.host.state import State
+from tests.machine import MARK
 
-MARK = "ASSAY_RUNNER_FAULTS"  # environment variable of all processes that a test session starts
 RUN_PREFIX = "fault_"  # of the run ids of these tests: whose a cgroup is can be told by nothing else
 PATIENCE_S = 15.0  # the kernel frees programs and cgroups a little after their last user
 _CGROUP_DEVICE = 15  # enum bpf_prog_type: the container runtime's, freed with the cgroup

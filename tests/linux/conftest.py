@@ -1,14 +1,12 @@
-"""What tests on the real machine share: a state folder, its private engine, a tiny image.
+"""What these tests share beside the machine: a tiny image, and a run that is made by hand.
 
 They are torn down for real; a test that leaves something behind fails in `nothing_left`.
 """
 
 import io
 import os
-import shutil
 import subprocess
 import tarfile
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,36 +14,14 @@ from pathlib import Path
 import docker
 import pytest
 
-from harness.engine import daemon
 from harness.engine.containers import Bind, ContainerSpec, RoleContainer
 from harness.evidence.model import Role
 from harness.host.cgroup import CgroupRoot, Slice, find_root
-from harness.host.state import RunFolder, State, default_state
+from harness.host.state import RunFolder, State
 
 PROBE_IMAGE = "assay-runner-test/probe:1"
 
 Run = Callable[..., RoleContainer]
-
-
-@pytest.fixture(scope="session")
-def state() -> Iterator[State]:
-    """A state folder of this session with a short name; downloads come from the default state's cache."""
-    root = Path(tempfile.mkdtemp(prefix="assay-", dir="/tmp"))
-    shared = default_state().prepare()
-    (root / "cache").symlink_to(shared.cache)
-    made = State(root).prepare()
-    yield made
-    daemon.stop_engine(made)
-    shutil.rmtree(root)
-
-
-@pytest.fixture(scope="session")
-def engine(state: State) -> Iterator[docker.DockerClient]:
-    """A client of this session's private engine."""
-    client = daemon.ensure_engine(state)
-    yield client
-    client.close()
-    daemon.stop_engine(state)
 
 
 @pytest.fixture(scope="session")

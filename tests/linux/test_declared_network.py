@@ -1,16 +1,13 @@
 """An agent that talks to itself over loopback: unclean, unless that was declared before the run."""
 
 import json
-from collections.abc import Iterator
 
-import docker
 import pytest
 from attrs import evolve
 
 from harness.bench import Bench
 from harness.engine.locked_images import image_for_run
 from harness.errors import EvidenceError
-from harness.host.state import State
 from harness.plan import FIXTURES, Plan, plan_image
 from harness.run import measure
 
@@ -21,12 +18,6 @@ TALK = (
     "client=socket.create_connection(('127.0.0.1',18629));client.sendall(b'x');"
     "assert server.accept()[0].recv(1)"
 )
-
-
-@pytest.fixture(scope="module")
-def bench(state: State, engine: docker.DockerClient) -> Iterator[Bench]:
-    with Bench(state, print) as bench:
-        yield bench
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
 
 from harness.bench import Bench
@@ -28,12 +26,6 @@ pytestmark = pytest.mark.linux
 
 ANTHROPIC_2_10_0 = "sha256:1b91b2b4aa2bab44db8712e8a9053454bcff6daa3e6f5f11d85dc38b37d0a2a3"
 SPINE = ("kernel-only", "kernel-policy", "openai-agents-kernel-policy", "openai-agents-hidden-write")
-
-
-@pytest.fixture(scope="module")
-def bench(state: State, engine: docker.DockerClient) -> Iterator[Bench]:
-    with Bench(state, print) as bench:
-        yield bench
 
 
 @pytest.fixture

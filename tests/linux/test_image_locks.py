@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -62,12 +61,6 @@ def _one_of_each_kind() -> list[str]:
 def same_state(state: State, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands use this session's state and engine."""
     monkeypatch.setenv("ASSAY_RUNNER_STATE", str(state.root))
-
-
-@pytest.fixture(scope="module")
-def bench(state: State, engine: docker.DockerClient) -> Iterator[Bench]:
-    with Bench(state, print) as bench:
-        yield bench
 
 
 @pytest.fixture

@@ -2,10 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import docker
 import pytest
 from attrs import frozen
 
@@ -170,12 +169,6 @@ def successes(threads: Threads) -> Counter[str]:
         for event in events
         if event.result >= 0
     )
-
-
-@pytest.fixture(scope="module")
-def bench(state: State, engine: docker.DockerClient) -> Iterator[Bench]:
-    with Bench(state, print) as bench:
-        yield bench
 
 
 def containerd(state: State) -> int:

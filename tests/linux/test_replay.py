@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
 
-import docker
 import pytest
 
 from harness.bench import Bench
@@ -47,12 +46,6 @@ shift
 exec "$@"
 """
 Done: TypeAlias = "subprocess.CompletedProcess[str]"
-
-
-@pytest.fixture(scope="module")
-def bench(state: State, engine: docker.DockerClient) -> Iterator[Bench]:
-    with Bench(state, print) as bench:
-        yield bench
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import pytest
 
 from harness.bench import Bench
@@ -17,7 +15,6 @@ from harness.errors import EvidenceError
 from harness.evidence.model import Role
 from harness.gates.acceptance import failures
 from harness.gates.catalog import all_runtimes, find_fixture
-from harness.host.state import State
 from harness.plan import FIXTURES, Plan, plan_fixture, plan_image
 from harness.run import Measured, measure
 from harness.spec import Fixture
@@ -29,12 +26,6 @@ TARGET = "/workspace/policy-input.txt"
 SECRET = "nobody may read this"
 ID_KEY = "dev.assay.runner/tool_call_id"
 DENY_ALL = 'schema = "assay.runner.policy.v1"\ndefault = "deny"\n'
-
-
-@pytest.fixture(scope="module")
-def bench(state: State, engine: docker.DockerClient) -> Iterator[Bench]:
-    with Bench(state, print) as bench:
-        yield bench
 
 
 def copied(name: str, root: Path) -> Path:

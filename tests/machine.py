@@ -1,0 +1,59 @@
+"""What all tests on the real machine share: one state folder, its private engine, one loaded capture program.
+
+Imported where a machine is needed, so that the pure tests run without Docker's SDK.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.host.state import State, default_state
+
+if TYPE_CHECKING:
+    import docker
+
+    from harness.bench import Bench
+
+MARK = "ASSAY_RUNNER_FAULTS"  # environment variable of all processes that a test session starts
+
+
+@pytest.fixture(scope="session")
+def state() -> Iterator[State]:
+    """A state folder of this session with a short name; downloads come from the default state's cache."""
+    from harness.engine import daemon
+
+    os.environ.setdefault(MARK, uuid.uuid4().hex)
+    root = Path(tempfile.mkdtemp(prefix="assay-", dir="/tmp"))
+    shared = default_state().prepare()
+    (root / "cache").symlink_to(shared.cache)
+    made = State(root).prepare()
+    yield made
+    daemon.stop_engine(made)
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def engine(state: State) -> "Iterator[docker.DockerClient]":
+    """A client of this session's private engine."""
+    from harness.engine import daemon
+
+    client = daemon.ensure_engine(state)
+    yield client
+    client.close()
+    daemon.stop_engine(state)
+
+
+@pytest.fixture(scope="session")
+def bench(state: State, engine: "docker.DockerClient") -> "Iterator[Bench]":
+    """A bench for runs that break nothing but themselves."""
+    from harness.bench import Bench
+
+    with Bench(state, print) as made:
+        _ = made.capture.facts  # loaded: from here on its programs and processes stay the same
+        yield made
