@@ -11,6 +11,7 @@ from typing import Any
 
 from harness import __version__
 from harness.bench import Bench
+from harness.bundle.verify import check
 from harness.bundle.writer import write_archive
 from harness.engine.daemon import engine_status, ensure_engine, stop_engine
 from harness.engine.locked_images import RunImage, image_for_run, refresh_lock
@@ -192,4 +193,6 @@ def output_file(wanted: Path | None, run_id: str) -> Path:
 
 
 def _say_written(progress: Progress, path: Path, run_id: str, *, clean: bool) -> None:
+    """VerificationError, the file kept, if it is one that nobody would accept: too large, say."""
     progress.result(f"wrote {path} (run_id={run_id}, evidence={'clean' if clean else 'not clean'})")
+    check(path)

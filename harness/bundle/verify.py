@@ -136,6 +136,8 @@ STAGES: Mapping[str, Callable[[Any], Any]] = {
     "meaning": Meant,
 }
 CHECKS = tuple(STAGES)
+_DO_NOT_USE = "do not use this archive: it is damaged, was changed, or was wrongly made"
+_TOO_LARGE = "no verifier takes an archive beyond these bounds: measure a smaller piece of work"
 
 
 @frozen
@@ -186,7 +188,7 @@ def check(path: Path) -> Archive:
             problem.code,
             problem.text,
             place=f"{path}: {problem.where}" if problem.where else str(path),
-            hint="do not use this archive: it is damaged, was changed, or was wrongly made",
+            hint=_TOO_LARGE if problem.code.startswith("Limit") else _DO_NOT_USE,
         )
     assert archive is not None
     return archive

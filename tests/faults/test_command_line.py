@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.bench import Bench
+from harness.bundle import kernel_lines
 from harness.cli import main
 from harness.engine.daemon import engine_status
 from harness.evidence.model import Role
@@ -235,6 +236,21 @@ def test_an_interrupt_leaves_nothing(number: signal.Signals, code: int, bench: B
     assert (running.returncode, out) == (code, "")
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_nobody_would_take_is_said_to_be_one(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own maker verifies it, within the same bounds; here they are smaller than a run needs."""
+    monkeypatch.setenv(VARIABLE, str(bench.state.root))
+    monkeypatch.setattr(kernel_lines, "MAX_DISTINCT", 1)
+    output = tmp_path / "x.tar.gz"
+    assert main(["run", "kernel-only", "--run-id", new_run_id(), "-o", str(output)]) == 4
+    said = capsys.readouterr()
+    assert said.out.startswith(f"wrote {output} ")
+    assert "LimitDistinctLines: more than 1 distinct ones" in said.err
+    assert "hint: no verifier takes an archive beyond these bounds" in said.err
+    assert output.is_file()
 
 
 def test_a_failed_agent_has_its_archive(bench: Bench, tmp_path: Path) -> None:
