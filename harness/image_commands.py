@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import json
 from pathlib import Path
-from typing import Any
 
 from attrs import asdict
 
@@ -21,9 +20,8 @@ from harness.engine.locked_images import (
 from harness.engine.pins import pin_debian, pin_npm, pin_pip
 from harness.engine.recipe import IMAGES, load_recipe
 from harness.errors import InputError
-from harness.gates.catalog import find_fixture, registered
+from harness.gates.catalog import all_images, find_fixture, is_candidate
 from harness.host.state import State, default_state
-from harness.plan import FIXTURES
 from harness.present.progress import Progress
 
 _INTERPRETERS = ("python", "node")
@@ -31,7 +29,7 @@ _INTERPRETERS = ("python", "node")
 
 def build(arguments: argparse.Namespace, progress: Progress) -> int:
     """`assay-runner image build [NAME…]`: what the locks name, in the engine."""
-    folders = [_folder(name) for name in arguments.names] or _all_folders()
+    folders = [_folder(name) for name in arguments.names] or all_images(candidates=False)
     state = default_state().prepare()
     with contextlib.closing(ensure_engine(state)) as client:
         for built in build_locked(client, folders, state=state, progress=progress.step):
@@ -41,7 +39,7 @@ def build(arguments: argparse.Namespace, progress: Progress) -> int:
 
 def lock(arguments: argparse.Namespace, progress: Progress) -> int:
     """`assay-runner image lock NAME…|--all [--packages]`: refresh locks and say what changed."""
-    folders = _named(arguments)
+    folders = _named(arguments, candidates=True)  # maintenance: an outdated lock helps nobody
     if arguments.packages:
         _pin_packages(folders, progress, shared=arguments.all)
     state = default_state().prepare()
@@ -55,7 +53,7 @@ def lock(arguments: argparse.Namespace, progress: Progress) -> int:
 
 def verify(arguments: argparse.Namespace, progress: Progress) -> int:
     """`assay-runner image verify NAME…|--all`: rebuild from nothing and compare with the locks."""
-    folders = _named(arguments)
+    folders = _named(arguments, candidates=False)
     state = default_state().prepare()
     for image in verify_images(folders, state=state, progress=progress.step):
         progress.result(f"verified {image.name} {image.id}")
@@ -65,8 +63,12 @@ def verify(arguments: argparse.Namespace, progress: Progress) -> int:
 def listing(arguments: argparse.Namespace, progress: Progress) -> int:
     """`assay-runner image list`: what there is, without building anything."""
     state = default_state()
-    found = [image_state(folder, state=state) for folder in _all_folders()]
-    rows = [_row(one, loaded) for one, loaded in zip(found, _loaded(found, state), strict=True)]
+    folders = all_images(candidates=True)
+    found = [image_state(folder, state=state) for folder in folders]
+    rows = [
+        asdict(one) | {"loaded": loaded, "candidate": is_candidate(folder)}
+        for one, loaded, folder in zip(found, _loaded(found, state), folders, strict=True)
+    ]
     if arguments.json:
         progress.result(json.dumps(rows, indent=2))
         return 0
@@ -78,13 +80,10 @@ def listing(arguments: argparse.Namespace, progress: Progress) -> int:
             row["id"] or "-",
             row["base"],
             ", ".join(versions),
+            "candidate" if row["candidate"] else "",
         )
         progress.result("  ".join(line).rstrip())
     return 0
-
-
-def _row(image: ImageState, loaded: bool | None) -> dict[str, Any]:
-    return asdict(image) | {"loaded": loaded}
 
 
 def _loaded(images: list[ImageState], state: State) -> list[bool | None]:
@@ -112,15 +111,10 @@ def _pin_packages(folders: list[Path], progress: Progress, *, shared: bool) -> N
             pin_pip(folder / app.pip)
 
 
-def _named(arguments: argparse.Namespace) -> list[Path]:
+def _named(arguments: argparse.Namespace, *, candidates: bool) -> list[Path]:
     if bool(arguments.names) == arguments.all:
         raise InputError("name images, or give --all", place="image", hint="see image --help")
-    return _all_folders() if arguments.all else [_folder(name) for name in arguments.names]
-
-
-def _all_folders() -> list[Path]:
-    places = (FIXTURES, *registered())
-    return [path.parent for place in places for path in sorted(place.glob("*/image.toml"))]
+    return all_images(candidates=candidates) if arguments.all else [_folder(name) for name in arguments.names]
 
 
 def _folder(name: str) -> Path:
@@ -128,7 +122,7 @@ def _folder(name: str) -> Path:
     here = Path(name).resolve()
     if (here / "image.toml").is_file():
         return here
-    for folder in _all_folders():
+    for folder in all_images(candidates=True):
         if folder.name == name:
             return folder
     fixture = find_fixture(name)

@@ -162,6 +162,7 @@ class FixtureFile:
     description: str
     image: str  # name of an image recipe: runner-fixtures/<image>/image.toml
     subject: SubjectSpec
+    candidate: bool = False  # not (yet) one of the runtimes: measured by name only, never as one of all
     agent_shim: str = "none"
     witnesses: tuple[str, ...] = ("kernel",)  # the layers that a clean run must have
     inputs: str = "inputs"  # folder, copied to /workspace for each run

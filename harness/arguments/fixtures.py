@@ -14,15 +14,15 @@ def add(commands: Commands) -> None:
         required=True, metavar="ACTION"
     )
     build = image.add_parser("build", help="build and load what the locks name")
-    build.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    build.add_argument("names", nargs="*", metavar="NAME", help="default: all but candidates")
     build.set_defaults(run=_image, action="build")
-    for action, text in (
-        ("lock", "refresh image.lock.toml and say what changed"),
-        ("verify", "rebuild from empty caches and compare with the locks"),
+    for action, text, every in (
+        ("lock", "refresh image.lock.toml and say what changed", "every image, candidates too"),
+        ("verify", "rebuild from empty caches and compare with the locks", "every image but candidates"),
     ):
         one = image.add_parser(action, help=text)
         one.add_argument("names", nargs="*", metavar="NAME", help="image, fixture, or folder")
-        one.add_argument("--all", action="store_true", help="every image")
+        one.add_argument("--all", action="store_true", help=every)
         one.set_defaults(run=_image, action=action)
         if action == "lock":
             one.add_argument(
@@ -44,7 +44,7 @@ def add(commands: Commands) -> None:
 
     probe = commands.add_parser("probe", help="six runs, and whether this runtime may be a fixture")
     probe.add_argument("names", nargs="*", metavar="NAME", help="a runtime's fixture, by name or folder")
-    probe.add_argument("--all", action="store_true", help="every runtime")
+    probe.add_argument("--all", action="store_true", help="every runtime but candidates")
     probe.add_argument("-o", "--output", type=Path, default=Path("out/probes"), metavar="DIR")
     probe.add_argument("--json", action="store_true")
     image_unlocked(probe)

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from harness.bundle.verify import check
 from harness.contracts.probe_report import ProbeFinding, ProbeRow
+from harness.evidence.accounting import OTHER_WITNESSES
 
 SINGLE = ("single-1", "single-2", "single-3")
 MULTI, IDENTICAL, NO_ID = "multi-tool", "identical-calls", "no-id"
@@ -127,6 +128,7 @@ def _identity(runs: Mapping[str, Seen], declared: Declared) -> Findings:
     singles = [runs[name].policy_ids for name in SINGLE]
     same = all(ids == singles[0] for ids in singles) and len(singles[0]) == 1
     yield same, f"one call, three runs: {' '.join(str(ids) for ids in singles)}"
+    yield from _lost(runs)
     multi = runs[MULTI]
     calls = {x["tool_call_id"]: x["paths"] for x in multi["companion/attribution.json"]["calls"]}
     expected = {one: [path] for one, path in zip(declared.multi_ids, MULTI_FILES, strict=False)}
@@ -138,6 +140,19 @@ def _identity(runs: Mapping[str, Seen], declared: Declared) -> Findings:
     yield from _identical(runs[IDENTICAL])
     yield from _absent(runs[NO_ID])
     yield from _denied(multi, declared)
+
+
+def _lost(runs: Mapping[str, Seen]) -> Findings:
+    """In all runs but one the model gives each call an id: what comes without has lost it."""
+    lost = {
+        name: [one["reason_code"] for one in run.decisions if one["tool_call_id"] is None]
+        for name, run in runs.items()
+        if name != NO_ID
+    }
+    counts = [f"{name} {len(x)} of {len(runs[name].decisions)}" for name, x in lost.items() if x]
+    because = ", ".join(sorted({reason for reasons in lost.values() for reason in reasons}))
+    found = f"{', '.join(counts)}: {because}" if counts else "none"
+    yield not counts, f"calls that came without the id that the model gave: {found}"
 
 
 def _joined(run: Seen, name: str) -> Findings:
@@ -230,11 +245,13 @@ def _fit(runs: Mapping[str, Seen], _declared: Declared) -> Findings:
     for name in (SINGLE[0], MULTI, IDENTICAL):
         books = runs[name]["companion/accounting.json"]
         counts = books["capture"]
-        broken = [x["name"] for x in books["identities"] if not x["holds"]]
+        broken = [f"identity_broken:{x['name']}" for x in books["identities"] if not x["holds"]]
         lost = sum(kind["dropped"] for kind in counts["kinds"].values()) if counts else None
         seen = counts["received"] if counts else 0
-        good = books["clean"] and not broken and lost == 0
-        because = ", ".join((*books["unclean"], *books["missing_witnesses"], *broken))
+        # What other witnesses miss is no matter of the kernel's: see the evidence boundary.
+        codes = [code for code in books["unclean"] if not code.startswith(OTHER_WITNESSES)]
+        because = ", ".join(dict.fromkeys((*codes, *broken)))
+        good = not because and lost == 0
         yield good, f"{name}: {seen} kernel records, {lost} lost" + (f", {because}" if because else "")
 
 
@@ -252,6 +269,10 @@ def _boundary(runs: Mapping[str, Seen], declared: Declared) -> Findings:
         health = runs[name]["observation-health.json"]
         wrong = [f"{key} is {health[key]}" for key, value in HEALTH.items() if health[key] != value]
         yield not wrong, f"{name}: {'; '.join(wrong) or 'health is clean'}"
+    for name in (*SINGLE, MULTI, IDENTICAL):
+        books = runs[name]["companion/accounting.json"]
+        if not books["clean"]:
+            yield False, f"{name}: not clean because of: {', '.join(books['unclean'])}"
     refused = runs[NO_ID]["companion/accounting.json"]
     because = ", ".join(refused["unclean"]) or "nothing"
     yield not refused["clean"], f"the run without an id is not clean because of: {because}"

@@ -1,5 +1,8 @@
 """Which fixtures and gates there are: the house's, and those that installed packages bring.
 
+A candidate (`candidate = true` in fixture.toml) is found by its name like any other and is never one of
+`all_gates` and `all_runtimes`.
+
 A package adds a folder of fixtures by an entry point of the group `assay_runner.runtimes`, whose
 value is an object: the folder's path, or a package beside whose files the fixtures lie.
 """
@@ -23,9 +26,29 @@ ORDER = (
 
 
 def all_fixtures(root: Path | None = None) -> list[Fixture]:
-    """Every fixture of the folder, by name; of all registered folders if none is given."""
-    roots = [FIXTURES, *registered()] if root is None else [root]
-    return [load_fixture(path.parent) for place in roots for path in sorted(place.glob("*/fixture.toml"))]
+    """Every fixture of the folder, candidates too, by name; of all registered folders if none is given."""
+    return [
+        load_fixture(path.parent) for place in _roots(root) for path in sorted(place.glob("*/fixture.toml"))
+    ]
+
+
+def all_images(root: Path | None = None, *, candidates: bool) -> list[Path]:
+    """Every folder with an image.toml, in the order of `all_fixtures`."""
+    folders = [path.parent for place in _roots(root) for path in sorted(place.glob("*/image.toml"))]
+    return [folder for folder in folders if candidates or not is_candidate(folder)]
+
+
+def is_candidate(folder: Path) -> bool:
+    """Whether what lies in this folder, the image included, is a candidate's."""
+    return (folder / "fixture.toml").is_file() and load_fixture(folder).file.candidate
+
+
+def _qualified(root: Path | None) -> list[Fixture]:
+    return [fixture for fixture in all_fixtures(root) if not fixture.file.candidate]
+
+
+def _roots(root: Path | None) -> list[Path]:
+    return [FIXTURES, *registered()] if root is None else [root]
 
 
 def registered() -> list[Path]:
@@ -46,20 +69,19 @@ def registered() -> list[Path]:
 
 
 def all_gates(root: Path | None = None) -> list[Fixture]:
-    """Every fixture that has a gate, in gate order."""
+    """Every fixture that has a gate, in gate order; no candidates."""
 
     def rank(fixture: Fixture) -> tuple[int, str]:
         name = gate_name(fixture)
         return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
-    found = [one for fixture in all_fixtures(root) for one in (fixture, *fixture.scenarios)]
+    found = [one for fixture in _qualified(root) for one in (fixture, *fixture.scenarios)]
     return sorted((one for one in found if one.file.gate is not None), key=rank)
 
 
 def all_runtimes(root: Path | None = None) -> list[Fixture]:
-    """The fixtures of an agent SDK with an image of their own, by name."""
-    found = all_fixtures(root)
-    return [one for one in found if "sdk" in one.file.witnesses and one.file.image == one.name]
+    """The fixtures of an agent SDK with an image of their own, by name; no candidates."""
+    return [one for one in _qualified(root) if "sdk" in one.file.witnesses and one.file.image == one.name]
 
 
 def gate_name(fixture: Fixture) -> str:
@@ -80,5 +102,5 @@ def find_fixture(name: str, root: Path | None = None) -> Fixture:
     for fixture in (way for one in fixtures for way in (one, *one.scenarios)):
         if name in (fixture.name, fixture.file.gate.name if fixture.file.gate else None):
             return fixture
-    known = ", ".join(fixture.name for fixture in fixtures)
+    known = ", ".join(one.name + " (candidate)" * one.file.candidate for one in fixtures)
     raise InputError(f"no fixture or gate named {name!r}", hint=f"known: {known}; or give a fixture's folder")

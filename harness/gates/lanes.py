@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from attrs import frozen
 
 from harness.contracts.proof_pack import ALL_GATES
-from harness.gates.catalog import all_gates, gate_name
+from harness.gates.catalog import all_fixtures, all_gates, gate_name
 
 FIXTURES = "runner-fixtures"
 
@@ -109,6 +109,8 @@ class Verdict:
             return "no rule knows this path, so nothing is assumed of it"
         if self.rule.needs is Needs.FIXTURE and self.gates == (ALL_GATES,):
             return "no gate names this fixture folder, so nothing is assumed of it"
+        if self.rule.needs is Needs.FIXTURE and not self.gates:
+            return "a candidate's, and its gates are no part of all"
         return self.rule.why
 
 
@@ -132,11 +134,14 @@ def is_gated(path: str) -> bool:
 
 
 def fixture_gates() -> dict[str, tuple[str, ...]]:
-    """Fixture folder -> gates that run its files or its image, in gate order."""
+    """Fixture folder -> gates that run its files or its image, in gate order; none for a candidate's."""
     found: dict[str, list[str]] = {}
     for fixture in all_gates():
         for folder in dict.fromkeys((fixture.folder.name, fixture.file.image)):
             found.setdefault(folder, []).append(gate_name(fixture))
+    for fixture in all_fixtures():
+        if fixture.file.candidate:
+            found.setdefault(fixture.folder.name, [])
     return {folder: tuple(names) for folder, names in found.items()}
 
 

@@ -16,6 +16,7 @@ from harness.cli import main
 from harness.engine.image_lock import ImageLock, read_lock
 from harness.engine.packages import tool_environment
 from harness.engine.recipe import IMAGES
+from harness.gates.catalog import all_images
 from harness.host.state import State
 from tests.linux.saved_images import saved_and_loaded
 
@@ -26,7 +27,7 @@ FIXTURES = REPOSITORY / "runner-fixtures"
 
 
 def every_lock() -> list[ImageLock]:
-    locks = [read_lock(path.parent) for path in sorted(FIXTURES.glob("*/image.toml"))]
+    locks = [read_lock(folder) for folder in all_images(FIXTURES, candidates=False)]
     assert all(locks)
     return [lock for lock in locks if lock]
 

@@ -171,6 +171,14 @@ BROKEN: dict[str, tuple[str, Callable[[Runs], None]]] = {
         "small event shape",
         put(SINGLE[0], "correlation-report.json", "bindings", value=["a", "b"]),
     ),
+    "a kernel witness that missed something": (
+        "Linux/eBPF fit",
+        put(MULTI, BOOKS, "unclean", value=["boundary_missing:tools"]),
+    ),
+    "another witness that missed something": (
+        "evidence boundary",
+        put(IDENTICAL, BOOKS, "clean", value=False),
+    ),
     "unclean health": (
         "evidence boundary",
         put(SINGLE[1], "observation-health.json", "kernel_layer", value="absent"),
@@ -209,6 +217,65 @@ def test_a_made_up_id_that_is_refused_is_told_and_passes(runs: Runs) -> None:
 def test_a_denial_for_another_reason_is_not_an_absent_id(runs: Runs) -> None:
     runs[NO_ID] = evolve(runs[NO_ID], decisions=[{"tool_call_id": None, "reason_code": "default"}])
     assert "denied for ['default']" in failed(runs)["stable identity"][0]
+
+
+def without_ids(run: Seen) -> Seen:
+    """The same calls as they would be seen if the agent's SDK had told no id to anybody."""
+    lost = [{"tool_call_id": None, "reason_code": MISSING_ID} for _ in run[POLICY]]
+    books = run[BOOKS] | {
+        "clean": False,
+        "unclean": ["missing_witness:policy"],
+        "missing_witnesses": ["policy"],
+        "idless_calls": len(lost),
+    }
+    nothing = {
+        BOOKS: books,
+        CALLS: {"calls": []},
+        POLICY: [],
+        SDK: [event("run_finished")],
+        "companion/kernel.ndjson": [],
+        "companion/surface.json": {"paths": []},
+        SURFACE: run[SURFACE] | {"mcp_tools": [], "policy_decisions": []},
+        "correlation-report.json": {"bindings": [], "status": "partial"},
+        "observation-health.json": run["observation-health.json"] | {"policy_layer": "absent"},
+    }
+    return Seen({**run.documents, **nothing}, lost)
+
+
+def test_calls_that_lost_their_ids_fail_for_that(runs: Runs) -> None:
+    found = failed({name: without_ids(run) if name != NO_ID else run for name, run in runs.items()})
+    assert list(found) == ["stable identity", "comparable surface", "small event shape", "evidence boundary"]
+    assert (
+        "calls that came without the id that the model gave: single-1 1 of 1, single-2 1 of 1, "
+        "single-3 1 of 1, multi-tool 5 of 5, identical-calls 2 of 2: missing_tool_call_id"
+    ) in found["stable identity"]
+    assert "multi-tool: not clean because of: missing_witness:policy" in found["evidence boundary"]
+
+
+def test_one_call_that_lost_its_id_is_enough(runs: Runs) -> None:
+    lost = {"tool_call_id": None, "reason_code": MISSING_ID}
+    runs[MULTI] = evolve(runs[MULTI], decisions=[*runs[MULTI].decisions, lost])
+    text = "calls that came without the id that the model gave: multi-tool 1 of 6: missing_tool_call_id"
+    assert failed(runs) == {"stable identity": [text]}
+
+
+@pytest.mark.parametrize(
+    ("events", "met"),
+    [
+        ([event("run_failed")], ["offline", "locked dependencies", "Linux/eBPF fit"]),
+        ([], ["offline", "Linux/eBPF fit"]),
+    ],
+    ids=["told", "untold"],
+)
+def test_an_agent_that_fails_at_once_is_judged_in_every_row(
+    events: list[dict[str, Any]], met: list[str], runs: Runs
+) -> None:
+    nothing = {name: evolve(without_ids(run), decisions=[]) for name, run in runs.items()}
+    for run in nothing.values():
+        run[SDK][:] = events
+    rows = judge(nothing, DECLARED)
+    assert len(rows) == 7
+    assert [row.requirement for row in rows if row.passed] == met
 
 
 def test_runs_that_differ_and_an_image_without_a_lock_fail(runs: Runs) -> None:

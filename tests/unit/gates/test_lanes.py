@@ -93,6 +93,7 @@ def test_every_rule_decides_about_some_path() -> None:
             ("openai-agents-kernel-policy", "openai-agents-hidden-write", "openai-agents-multi-tool"),
         ),
         ("runner-fixtures/openai-agents-hidden-write/fixture.toml", ("openai-agents-hidden-write",)),
+        ("runner-fixtures/crewai/agent.py", ()),
         ("runner-fixtures/not-there/agent.py", ALL),
         ("runner-fixtures/loose.txt", ALL),
         ("unheard-of/file", ALL),
