@@ -50,6 +50,12 @@ def image_proof(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-s", file, *session.posargs)
 
 
+@nox.session
+def probe_candidates(session: nox.Session) -> None:
+    """Each candidate does what docs/runtimes.md says of it; builds their images, which takes minutes."""
+    session.run("python", "-m", "pytest", "-s", "tests/linux/probe_candidates.py", *session.posargs)
+
+
 def _define_gates() -> None:
     """One session a gate: gate_kernel_only, gate_openai_agents_kernel_policy, …"""
     for path in sorted(ROOT.glob("runner-fixtures/*/fixture.toml")):
