@@ -24,7 +24,7 @@ from harness.engine.locked_images import image_for_run
 from harness.engine.recipe import IMAGES, load_base, load_recipe
 from harness.errors import EvidenceError
 from harness.evidence.image_files import ImageFiles
-from harness.gates.catalog import find_fixture
+from harness.gates.catalog import all_images, find_fixture
 from harness.gates.probe import probe
 from harness.gates.runner import run_gates
 from harness.host.state import State
@@ -50,8 +50,8 @@ def _one_of_each_kind() -> list[str]:
     Every other image is built when its gate is run, and must be the one of its lock there.
     """
     smallest: dict[tuple[str, ...], tuple[int, str]] = {}
-    for path in FIXTURES.glob("*/image.toml"):
-        lock = lock_in(path.parent)
+    for folder in all_images(FIXTURES, candidates=False):
+        lock = lock_in(folder)
         kind = tuple(layer.title for layer in lock.layer)
         smallest[kind] = min(smallest.get(kind, (lock.size, lock.name)), (lock.size, lock.name))
     return sorted(name for _, name in smallest.values())
