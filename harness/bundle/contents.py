@@ -115,8 +115,8 @@ class Contents:
 
     def _read_lines(self, member: str, report: Report) -> Iterator[Any]:
         number, classes = 0, LINES[member]
-        for block in _blocks(self.members, member, MAX_EVENTS, report):
-            for line in block.split(b"\n")[:-1]:
+        for lines in _blocks(self.members, member, MAX_EVENTS, report):
+            for line in lines:
                 number += 1
                 if member == EVENTS and number > len(classes):
                     report(Problem("ContractInvalidEvent", member, f"line {number}", "2 lines", "another"))
@@ -130,12 +130,10 @@ class Contents:
     def _read_kernel(self, member: str, kernel: V0Kernel | V1Kernel, report: Report) -> None:
         number = 0
         try:
-            for block in _blocks(self.members, member, MAX_LINES, report):
-                taken = _taken(kernel, block, number)
+            for lines in _blocks(self.members, member, MAX_LINES, report):
+                taken = _taken(kernel, lines, number)
                 number += taken
-                if block.count(b"\n") == taken:
-                    continue
-                for line in block.split(b"\n")[taken:-1]:
+                for line in lines[taken:]:
                     number += 1
                     model = self._line(member, number, line, kernel.model, report)
                     if model is not None:
@@ -165,38 +163,34 @@ class Contents:
         return model
 
 
-def _taken(kernel: V0Kernel | V1Kernel, block: bytes, number: int) -> int:
+def _taken(kernel: V0Kernel | V1Kernel, lines: list[bytes], number: int) -> int:
     """How many lines could be taken at once: all, none, or those before the numbers get longer."""
-    if kernel.count != number:
-        return 0
-    try:
-        lines = block.decode().split("\n")
-    except UnicodeDecodeError:
-        return 0
-    del lines[-1]
-    split = 10 ** len(str(number)) - number
-    for part in (lines[:split], lines[split:]) if split < len(lines) else (lines,):
-        if not kernel.take(part):
+    taken = 0
+    while kernel.count == number + taken and taken < len(lines):
+        wider = 10 ** len(str(kernel.count)) - number
+        if not kernel.take(lines[taken:wider]):
             break
-    return kernel.count - number
+        taken = kernel.count - number
+    return taken
 
 
-def _blocks(members: Members, member: str, most: int, report: Report) -> Iterator[bytes]:
+def _blocks(members: Members, member: str, most: int, report: Report) -> Iterator[list[bytes]]:
     """Whole lines, about as many as a chunk has; a problem for what is no line."""
     rest, number = b"", 0
     for chunk in members.chunks(member):
-        first, end = chunk.find(b"\n"), chunk.rfind(b"\n") + 1
-        if len(rest) + (first if end else len(chunk)) > MAX_LINE_BYTES:
+        lines = chunk.split(b"\n")
+        if len(rest) + len(lines[0]) > MAX_LINE_BYTES:
             text = f"longer than {MAX_LINE_BYTES} bytes"
             report(Problem("LimitLineBytes", member, f"line {number + 1}", "", text))
             return
-        block, rest = rest + chunk[:end], (chunk[end:] if end else rest + chunk)
-        number += block.count(b"\n") if end else 0
+        lines[0] = rest + lines[0]
+        rest = lines.pop()
+        number += len(lines)
         if number > most:
             report(Problem("LimitTotalEvents", member, "", f"at most {most} lines", "more"))
             return
-        if end:
-            yield block
+        if lines:
+            yield lines
     if rest:
         report(Problem("ContractInvalidJson", member, "", "", "the last line does not end with a newline"))
 

@@ -1,22 +1,24 @@
 """The two kernel layers, which may have a million lines each, as the few distinct facts that they hold.
 
 A block of lines is taken at once where it can be: same beginning, running numbers, and what follows seen
-before or of the model's template. Whatever does not fit is left to the codec, line by line, which accepts
-no more and no less (a test holds the two against each other).
+before or of the model's template. Lines stay bytes: what was seen before was found to be UTF-8 then.
+Whatever does not fit is left to the codec, line by line, which accepts no more and no less (a test holds
+the two against each other).
 """
 
 import json
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from operator import lt
+from operator import itemgetter, lt, methodcaller
 from typing import Any
 
 from attrs import evolve, frozen
 
-from harness.bundle.templates import template
+from harness.bundle.numbered import Beginnings
+from harness.bundle.templates import STRING, template
 from harness.contracts import kernel_event
 from harness.contracts.canonical import load_json, to_bytes
 from harness.contracts.companion_evidence import KERNEL_EVENT_V1, KernelEventV1
@@ -28,14 +30,18 @@ from harness.evidence.surface_v1 import wants_change
 from harness.evidence.syscalls import outcome_of
 
 MAX_DISTINCT = 500_000  # facts that are held of one layer
-_PID = re.compile(r'"pid":(?:0|[1-9][0-9]{0,18})')
+MAX_KNOWN = 100_000  # entries of what is only kept to save time: then it is forgotten
+_NUMBER = re.compile(rb"0|[1-9][0-9]{0,18}")
+_AT_COMMA = methodcaller("partition", b",")
+_STRING = re.compile(STRING)
+_VALUE = b'"value":"'
 _V0 = template(KernelEvent, "event_type")
 _V1 = template(KernelEventV1, "path")
 _HEAD = re.compile(
     r'"role":"([^"\\\x00-\x1f]*)","process":"([^"\\\x00-\x1f]*)","operation":"([^"\\\x00-\x1f]*)",'
     r'"outcome":"([^"\\\x00-\x1f]*)","event_class":"([^"\\\x00-\x1f]*)","path":'
 )
-_PATH = ',"path":'
+_PATH = b',"path":'
 FIRST_OF_TOOLS = "tools.0"
 
 
@@ -50,6 +56,10 @@ class V0Fact:
     outcome: str | None
 
 
+# Event type, flags, mode and outcome: a fact without its value.
+_Shape = tuple[int, int | None, int | None, str | None]
+
+
 class TooManyError(Exception):
     """More distinct facts than a verifier holds."""
 
@@ -61,49 +71,87 @@ class V0Kernel:
 
     def __init__(self, run_id: str) -> None:
         self.count = 0
-        self.facts: set[V0Fact] = set()
-        self._seen: set[str] = set()
-        self._prefix = f'{{"schema":"{kernel_event.SCHEMA}","run_id":"{run_id}","seq":'
+        self._values: dict[_Shape, set[str | None]] = {}
+        self._held = 0
+        self._pids: set[bytes] = set()
+        self._seen: set[bytes] = set()  # what follows the pid
+        self._around: dict[tuple[bytes, bytes], set[str | None]] = {}  # the same without a string's inside
+        self._prefix = f'{{"schema":"{kernel_event.SCHEMA}","run_id":"{run_id}","seq":'.encode()
+        self._beginnings = Beginnings(self._prefix, b',"pid":')
 
-    def take(self, lines: list[str]) -> bool:
-        """Take the lines if all of them are beyond doubt."""
-        tails = _tails(lines, self._prefix, self.count)
+    def take(self, lines: list[bytes]) -> bool:
+        """Take the lines, one at least, if all of them are beyond doubt."""
+        tails = self._beginnings.cut(lines, self.count)
         if tails is None:
             return False
-        parts = [tail.partition(",") for tail in tails]
-        if not all(map(_PID.fullmatch, {part[0] for part in parts})):
+        pids, _, rests = zip(*map(_AT_COMMA, tails), strict=True)
+        if not self._pids.issuperset(pids) and not self._new_pids(set(pids) - self._pids):
             return False
-        for rest in {part[2] for part in parts} - self._seen:
-            good = _V0.fullmatch(rest) or _is_canonical(self.model, f'{self._prefix}0,"pid":0,{rest}')
-            if not good or not self._sound(rest):
-                return False
-            self._learn(rest)
+        if not self._seen.issuperset(rests) and not all(map(self._new_rest, set(rests) - self._seen)):
+            return False
         self.count += len(lines)
         return True
 
     def add(self, model: KernelEvent) -> None:
         """A line that the codec has accepted."""
-        self._hold(_v0_fact(model))
+        self._hold(self._values.setdefault(_shape(model), set()), model.value)
         self.count += 1
 
-    def _learn(self, rest: str) -> None:
-        if len(self._seen) >= MAX_DISTINCT // 2:
-            self._seen.clear()  # it only saves time
-        self._seen.add(rest)
+    def facts(self) -> Iterator[V0Fact]:
+        """Each distinct fact once."""
+        for (event_type, flags, mode, outcome), values in self._values.items():
+            for value in values:
+                yield V0Fact(event_type, value, flags, mode, outcome)
 
-    def _sound(self, rest: str) -> bool:
-        """Do the derived keys of a line that matches follow? If so its fact is held."""
+    def _new_pids(self, pids: set[bytes]) -> bool:
+        if not all(map(_NUMBER.fullmatch, pids)):
+            return False
+        if len(self._pids) >= MAX_KNOWN:
+            self._pids.clear()
+        self._pids |= pids
+        return True
+
+    def _new_rest(self, rest: bytes) -> bool:
+        """Is it good, and do its derived keys follow? If so its fact is held."""
+        head, _, after = rest.partition(_VALUE)
+        value, _, tail = after.partition(b'"')
+        try:
+            name = value.decode()
+            values = self._around.get((head, tail))
+            # No other key depends on the value: any string will do where one was good.
+            if values is not None and _STRING.fullmatch(f'"{name}"'):
+                self._hold(values, name)
+            elif not self._sound(rest.decode(), head, name, tail):
+                return False
+        except UnicodeDecodeError:
+            return False
+        if len(self._seen) >= MAX_KNOWN:
+            self._seen.clear()
+        self._seen.add(rest)
+        return True
+
+    def _sound(self, rest: str, head: bytes, name: str, tail: bytes) -> bool:
+        found = _V0.fullmatch(rest)
+        if found is None and not _is_canonical(self.model, f'{self._prefix.decode()}0,"pid":0,{rest}'):
+            return False
         event = KernelEvent(run_id="", seq=0, pid=0, **_fields("{" + rest))
         try:
             event.validate()
         except RuleError:
             return False
-        self._hold(_v0_fact(event))
+        values = self._values.setdefault(_shape(event), set())
+        self._hold(values, event.value)
+        if found is not None and found["value"] == f'"{name}"':
+            if len(self._around) >= MAX_KNOWN:
+                self._around.clear()
+            self._around[head, tail] = values
         return True
 
-    def _hold(self, fact: V0Fact) -> None:
-        self.facts.add(fact)
-        if len(self.facts) > MAX_DISTINCT:
+    def _hold(self, values: set[str | None], value: str | None) -> None:
+        before = len(values)
+        values.add(value)
+        self._held += len(values) - before
+        if self._held > MAX_DISTINCT:
             raise TooManyError(f"more than {MAX_DISTINCT} distinct ones")
 
 
@@ -121,16 +169,19 @@ class V1Kernel:
         self.unordered: int | None = None
         self.processes: set[tuple[str, str]] = set()  # (role, process)
         self.classes: Counter[str] = Counter()  # lines of each class
-        self._rests: dict[str, set[str]] = {}  # head -> what follows it
-        self._heads: dict[str, str] = {}  # head -> the head under which its lines are held
-        self._known: set[str] = set()
-        self._changing: set[str] = set()  # of `_known`: opens that want to change something
+        self._rests: dict[bytes, set[bytes]] = {}  # head -> what follows it
+        self._heads: dict[bytes, bytes] = {}  # head -> the head under which its lines are held
+        self._known: set[bytes] = set()
+        self._changing: set[bytes] = set()  # of `_known`: opens that want to change something
         self._held = 0
-        self._last = ""
-        self._prefix = f'{{"schema":"{KERNEL_EVENT_V1}","run_id":"{run_id}","seq":'
+        self._last = b""
+        self._prefix = f'{{"schema":"{KERNEL_EVENT_V1}","run_id":"{run_id}","seq":'.encode()
+        self._beginnings = Beginnings(self._prefix, b",")
 
-    def take(self, lines: list[str]) -> bool:
-        tails = _tails(lines, self._prefix, self.count)
+    def take(self, lines: list[bytes]) -> bool:
+        """Take the lines, one at least, if all of them are beyond doubt."""
+        # As bytes they sort as their code points do (RFC 3629 §1).
+        tails = self._beginnings.cut(lines, self.count)
         if tails is None or not self._last < tails[0] or not all(map(lt, tails, islice(tails, 1, None))):
             return False
         at, classes = 0, Counter[str]()
@@ -140,8 +191,8 @@ class V1Kernel:
             if head not in self._heads and not self._new_head(head):
                 return False
             # In a sorted list all lines with one beginning stand together.
-            stop = bisect_left(tails, head[:-1] + chr(ord(head[-1]) + 1), at)
-            if not self._take_rests(head, {tail[end:] for tail in tails[at:stop]}):
+            stop = bisect_left(tails, head[:-1] + b";", at)  # what comes after a colon
+            if not self._take_rests(head, list(map(itemgetter(slice(end, None)), tails[at:stop]))):
                 return False
             classes[_class(head)] += stop - at
             at = stop
@@ -152,8 +203,8 @@ class V1Kernel:
 
     def add(self, model: KernelEventV1) -> None:
         """A line that the codec has accepted; one in escapes is held as well as any other."""
-        tail = to_bytes(unstructure(evolve(model, seq=0))).decode()
-        tail = tail[tail.index('"role":') :]
+        tail = to_bytes(unstructure(evolve(model, seq=0)))
+        tail = tail[tail.index(b'"role":') :]
         if self.unordered is None and tail <= self._last:
             self.unordered = self.count + 1
         self._last = tail
@@ -173,10 +224,13 @@ class V1Kernel:
         """Each distinct line once; `process` is empty where it was not kept (see `_head_of`)."""
         for head, rests in self._rests.items():
             for rest in rests:
-                yield KernelEventV1(run_id="", seq=0, **_fields("{" + head + rest))
+                yield _line_of(head, rest)
 
-    def _new_head(self, head: str) -> bool:
-        found = _HEAD.fullmatch(head)
+    def _new_head(self, head: bytes) -> bool:
+        try:
+            found = _HEAD.fullmatch(head.decode())
+        except UnicodeDecodeError:
+            return False
         if found is None:
             return False
         role, process, operation, outcome, event_class = found.groups()
@@ -188,41 +242,36 @@ class V1Kernel:
         self._heads[head] = _head_of(model)
         return True
 
-    def _take_rests(self, head: str, rests: set[str]) -> bool:
-        for rest in rests - self._known:
-            found = _V1.fullmatch(rest)
-            if found is None and not _is_canonical(self.model, f"{self._prefix}0,{head}{rest}"):
-                return False
-            if found is None or found["access"] is not None:
-                line = KernelEventV1(run_id="", seq=0, **_fields("{" + head + rest))
-                if _writes(line):
-                    self._changing.add(rest)
-            self._known.add(rest)
+    def _take_rests(self, head: bytes, rests: list[bytes]) -> bool:
         held = self._heads[head]
-        self._hold(held, rests)
+        if not self._rests.setdefault(held, set()).issuperset(rests):
+            if not all(self._new_rest(head, rest) for rest in set(rests) - self._known):
+                return False
+            self._hold(held, rests)
         if held is not head and self._changing:
-            self._hold(head, rests & self._changing)
+            self._hold(head, self._changing.intersection(rests))
         return True
 
-    def _hold(self, head: str, rests: set[str]) -> None:
+    def _new_rest(self, head: bytes, rest: bytes) -> bool:
+        try:
+            text = rest.decode()
+        except UnicodeDecodeError:
+            return False
+        found = _V1.fullmatch(text)
+        if found is None and not _is_canonical(self.model, f"{self._prefix.decode()}0,{head.decode()}{text}"):
+            return False
+        if (found is None or found["access"] is not None) and _writes(_line_of(head, rest)):
+            self._changing.add(rest)
+        self._known.add(rest)
+        return True
+
+    def _hold(self, head: bytes, rests: Iterable[bytes]) -> None:
         have = self._rests.setdefault(head, set())
         before = len(have)
-        have |= rests
+        have.update(rests)
         self._held += len(have) - before
         if self._held > MAX_DISTINCT:
             raise TooManyError(f"more than {MAX_DISTINCT} distinct ones")
-
-
-def _tails(lines: list[str], prefix: str, first: int) -> list[str] | None:
-    """The lines from after their number on; None unless all begin alike and are numbered from `first` on."""
-    if len(str(first)) != len(str(first + len(lines) - 1)):
-        return None
-    start = len(prefix) + len(str(first)) + 1
-    if [line[:start] for line in lines] != list(
-        map((prefix + "%d,").__mod__, range(first, first + len(lines)))
-    ):
-        return None
-    return [line[start:] for line in lines]
 
 
 def _is_canonical(cls: type, line: str) -> bool:
@@ -240,21 +289,25 @@ def _fields(document: str) -> dict[str, Any]:
     }
 
 
-def _v0_fact(event: KernelEvent) -> V0Fact:
+def _shape(event: KernelEvent) -> _Shape:
     outcome = None if event.return_value is None else outcome_of(event.return_value)
-    return V0Fact(event.event_type, event.value, event.flags, event.mode, outcome)
+    return event.event_type, event.flags, event.mode, outcome
 
 
-def _head(model: KernelEventV1, process: str | None = None) -> str:
+def _line_of(head: bytes, rest: bytes) -> KernelEventV1:
+    return KernelEventV1(run_id="", seq=0, **_fields("{" + (head + rest).decode()))
+
+
+def _head(model: KernelEventV1, process: str | None = None) -> bytes:
     """The beginning of a line, after its number and before its path."""
     keys = ("role", "process", "operation", "outcome", "event_class")
     said = {key: getattr(model, key) for key in keys}
     if process is not None:
         said["process"] = process
-    return to_bytes(said).decode()[1:-1] + _PATH
+    return to_bytes(said)[1:-1] + _PATH
 
 
-def _head_of(model: KernelEventV1) -> str:
+def _head_of(model: KernelEventV1) -> bytes:
     """Under which the line is held: which process it was matters to attribution, to the process tree and to
     what is plumbing, and those speak of few lines."""
     if (
@@ -266,8 +319,8 @@ def _head_of(model: KernelEventV1) -> str:
     return _head(model, "")
 
 
-def _class(head: str) -> str:
-    return head.removesuffix(_PATH).rsplit('"', 2)[1]
+def _class(head: bytes) -> str:
+    return head.removesuffix(_PATH).rsplit(b'"', 2)[1].decode()
 
 
 def _writes(model: KernelEventV1) -> bool:

@@ -219,7 +219,7 @@ def v0_problems(contents: Contents) -> Iterator[Problem]:
                     opened.add(key)
     said: dict[Key, set[str | None]] = {}
     modes: dict[Key, set[int]] = {}
-    for fact in contents.v0.facts:
+    for fact in contents.v0.facts():
         key = _key_of_fact(fact)
         said.setdefault(key, set()).add(fact.outcome)
         modes.setdefault(key, set()).add((fact.mode or 0) & 0o7777)

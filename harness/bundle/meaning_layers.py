@@ -53,7 +53,7 @@ def surface_problems(contents: Contents) -> Iterator[Problem]:
             kind="",
             value=fact.value,
         )
-        for fact in contents.v0.facts
+        for fact in contents.v0.facts()
     )
     wanted = surface(contents.run_id, events, contents.policy)
     for name in DIMENSIONS:

@@ -50,9 +50,10 @@ class Payload:
 
     def append(self, data: bytes) -> None:
         self.size += len(data)
-        self._held += data
-        if self.size > self._in_memory:
-            self._spill()
+        if self._file is None and self.size <= self._in_memory:
+            self._held += data
+        else:
+            self._spill(data)
 
     def read(self, offset: int, size: int) -> bytes:
         """As many bytes as there are, at most `size`."""
@@ -71,23 +72,27 @@ class Payload:
                 yield os.pread(self._file, length, offset)
             offset += length
 
-    def _spill(self) -> None:
+    def _spill(self, data: bytes) -> None:
         try:
             if self._file is None:
                 self._file = _nameless()
                 weakref.finalize(self, os.close, self._file)
-            view = memoryview(self._held)
-            at = 0
-            while at < len(view):
-                at += os.write(self._file, view[at:])
-            view.release()
+                _write(self._file, self._held)
+                self._held = bytearray()
+            _write(self._file, data)
         except OSError as error:
             raise EnvironmentUnfitError(
                 f"the archive's decoded bytes cannot be kept: {error.strerror}",
                 place=tempfile.gettempdir(),
                 hint="free some space there, or name another folder in TMPDIR",
             ) from None
-        self._held = bytearray()
+
+
+def _write(descriptor: int, data: bytes | bytearray) -> None:
+    with memoryview(data) as view:
+        at = 0
+        while at < len(view):
+            at += os.write(descriptor, view[at:])
 
 
 def _nameless() -> int:

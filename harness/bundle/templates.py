@@ -14,10 +14,10 @@ import attrs
 from harness.contracts.converter import OMIT_NONE
 
 # Bytes that json.dumps writes as they are; no more digits than fit 64 bits, the codec takes longer ones.
-_STRING = r'"[^"\\\x00-\x1f]*"'
+STRING = r'"[^"\\\x00-\x1f]*"'
 _NATURAL = r"(?:0|[1-9][0-9]{0,18})"
 _INTEGER = r"(?:0|-?[1-9][0-9]{0,18})"
-_SCALARS = {str: _STRING, bool: "(?:true|false)", int: _INTEGER, NoneType: "null"}
+_SCALARS = {str: STRING, bool: "(?:true|false)", int: _INTEGER, NoneType: "null"}
 
 
 def template(cls: type, first: str) -> re.Pattern[str]:

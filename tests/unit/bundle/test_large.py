@@ -61,7 +61,7 @@ def read(path: Path) -> tuple[Contents, Kept]:
 def facts(found: Contents) -> object:
     return (
         found.v0.count,
-        found.v0.facts,
+        set(found.v0.facts()),
         found.v1.count,
         found.v1.classes,
         found.v1.processes,
