@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from operator import itemgetter, lt, methodcaller
+from operator import itemgetter, lt
 from typing import Any
 
 from attrs import evolve, frozen
@@ -31,8 +31,7 @@ from harness.evidence.syscalls import outcome_of
 
 MAX_DISTINCT = 500_000  # facts that are held of one layer
 MAX_KNOWN = 100_000  # entries of what is only kept to save time: then it is forgotten
-_NUMBER = re.compile(rb"0|[1-9][0-9]{0,18}")
-_AT_COMMA = methodcaller("partition", b",")
+_PID = re.compile(rb"(?:0|[1-9][0-9]{0,18}),")
 _STRING = re.compile(STRING)
 _VALUE = b'"value":"'
 _V0 = template(KernelEvent, "event_type")
@@ -73,7 +72,6 @@ class V0Kernel:
         self.count = 0
         self._values: dict[_Shape, set[str | None]] = {}
         self._held = 0
-        self._pids: set[bytes] = set()
         self._seen: set[bytes] = set()  # what follows the pid
         self._around: dict[tuple[bytes, bytes], set[str | None]] = {}  # the same without a string's inside
         self._prefix = f'{{"schema":"{kernel_event.SCHEMA}","run_id":"{run_id}","seq":'.encode()
@@ -81,12 +79,14 @@ class V0Kernel:
 
     def take(self, lines: list[bytes]) -> bool:
         """Take the lines, one at least, if all of them are beyond doubt."""
-        tails = self._beginnings.cut(lines, self.count)
-        if tails is None:
+        start = self._beginnings.end(lines, self.count)
+        if start is None:
             return False
-        pids, _, rests = zip(*map(_AT_COMMA, tails), strict=True)
-        if not self._pids.issuperset(pids) and not self._new_pids(set(pids) - self._pids):
+        ends = [line.find(b",", start) + 1 for line in lines]
+        pids = {line[start:end] for line, end in zip(lines, ends, strict=True)}
+        if not all(map(_PID.fullmatch, pids)):
             return False
+        rests = [line[end:] for line, end in zip(lines, ends, strict=True)]
         if not self._seen.issuperset(rests) and not all(map(self._new_rest, set(rests) - self._seen)):
             return False
         self.count += len(lines)
@@ -102,14 +102,6 @@ class V0Kernel:
         for (event_type, flags, mode, outcome), values in self._values.items():
             for value in values:
                 yield V0Fact(event_type, value, flags, mode, outcome)
-
-    def _new_pids(self, pids: set[bytes]) -> bool:
-        if not all(map(_NUMBER.fullmatch, pids)):
-            return False
-        if len(self._pids) >= MAX_KNOWN:
-            self._pids.clear()
-        self._pids |= pids
-        return True
 
     def _new_rest(self, rest: bytes) -> bool:
         """Is it good, and do its derived keys follow? If so its fact is held."""
@@ -181,8 +173,11 @@ class V1Kernel:
     def take(self, lines: list[bytes]) -> bool:
         """Take the lines, one at least, if all of them are beyond doubt."""
         # As bytes they sort as their code points do (RFC 3629 §1).
-        tails = self._beginnings.cut(lines, self.count)
-        if tails is None or not self._last < tails[0] or not all(map(lt, tails, islice(tails, 1, None))):
+        start = self._beginnings.end(lines, self.count)
+        if start is None:
+            return False
+        tails = list(map(itemgetter(slice(start, None)), lines))
+        if not self._last < tails[0] or not all(map(lt, tails, islice(tails, 1, None))):
             return False
         at, classes = 0, Counter[str]()
         while at < len(tails):
@@ -257,10 +252,16 @@ class V1Kernel:
             text = rest.decode()
         except UnicodeDecodeError:
             return False
-        found = _V1.fullmatch(text)
-        if found is None and not _is_canonical(self.model, f"{self._prefix.decode()}0,{head.decode()}{text}"):
+        found = _V1.fullmatch(f'"path":{text}')
+        if found is not None:
+            writes = found["access"] is not None and wants_change(
+                found["access"][1:-1], json.loads(found["flags"] or "[]")
+            )
+        elif _is_canonical(self.model, f"{self._prefix.decode()}0,{head.decode()}{text}"):
+            writes = _writes(_line_of(head, rest))
+        else:
             return False
-        if (found is None or found["access"] is not None) and _writes(_line_of(head, rest)):
+        if writes:
             self._changing.add(rest)
         self._known.add(rest)
         return True

@@ -1,4 +1,4 @@
-"""How many lines at once begin: with the same text around numbers that run on without a gap."""
+"""What a block of lines begins with: the same text around numbers that run on without a gap."""
 
 from operator import itemgetter
 
@@ -14,22 +14,19 @@ class Beginnings:
         self._unit = b"".join(before + _HIGH + b"%03d" % low + after for low in range(_UNIT))
         self._around = len(before) + len(after)
 
-    def cut(self, lines: list[bytes], first: int) -> list[bytes] | None:
-        """The lines from there on; None unless all begin so, numbered from `first` on, in one width."""
+    def end(self, lines: list[bytes], first: int) -> int | None:
+        """Where they end; None unless all lines begin so, numbered from `first` on, in one width."""
         last = first + len(lines) - 1
-        width = len(str(first))
-        if len(str(last)) != width:
+        end = self._around + len(str(first))
+        if len(str(first)) != len(str(last)):
             return None
-        start = self._around + width
-        # None is longer than `start`, so the whole is as expected only if each is.
-        if b"".join(map(itemgetter(slice(start)), lines)) != self._expected(first, last, start):
-            return None
-        return list(map(itemgetter(slice(start, None)), lines))
+        # None is longer than it should be, so the whole is as expected only if each is.
+        return end if b"".join(map(itemgetter(slice(end)), lines)) == self._all(first, last, end) else None
 
-    def _expected(self, first: int, last: int, start: int) -> bytes:
+    def _all(self, first: int, last: int, size: int) -> bytes:
         if first < _UNIT:
             return b"".join(map(self._one.__mod__, range(first, last + 1)))
         units = range(first // _UNIT, last // _UNIT + 1)
-        text = b"".join(self._unit.replace(_HIGH, b"%d" % high) for high in units)
-        skipped = first % _UNIT * start
-        return text[skipped : skipped + (last + 1 - first) * start]
+        text = b"".join([self._unit.replace(_HIGH, b"%d" % high) for high in units])
+        skipped = first % _UNIT * size
+        return text[skipped : skipped + (last + 1 - first) * size]
