@@ -18,7 +18,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from harness.bundle.numbered import Beginnings
-from harness.bundle.templates import STRING, template
+from harness.bundle.templates import PLAIN, template
 from harness.contracts import kernel_event
 from harness.contracts.canonical import load_json, to_bytes
 from harness.contracts.companion_evidence import KERNEL_EVENT_V1, KernelEventV1
@@ -32,7 +32,7 @@ from harness.evidence.syscalls import outcome_of
 MAX_DISTINCT = 500_000  # facts that are held of one layer
 MAX_KNOWN = 100_000  # entries of what is only kept to save time: then it is forgotten
 _PID = re.compile(rb"(?:0|[1-9][0-9]{0,18}),")
-_STRING = re.compile(STRING)
+_PLAIN = re.compile(PLAIN)
 _VALUE = b'"value":"'
 _V0 = template(KernelEvent, "event_type")
 _V1 = template(KernelEventV1, "path")
@@ -82,12 +82,10 @@ class V0Kernel:
         start = self._beginnings.end(lines, self.count)
         if start is None:
             return False
-        ends = [line.find(b",", start) + 1 for line in lines]
-        pids = {line[start:end] for line, end in zip(lines, ends, strict=True)}
-        if not all(map(_PID.fullmatch, pids)):
+        rests = _after_pid(lines, start)
+        if rests is None:
             return False
-        rests = [line[end:] for line, end in zip(lines, ends, strict=True)]
-        if not self._seen.issuperset(rests) and not all(map(self._new_rest, set(rests) - self._seen)):
+        if not self._seen.issuperset(rests) and not self._learn(set(rests) - self._seen):
             return False
         self.count += len(lines)
         return True
@@ -103,26 +101,27 @@ class V0Kernel:
             for value in values:
                 yield V0Fact(event_type, value, flags, mode, outcome)
 
-    def _new_rest(self, rest: bytes) -> bool:
-        """Is it good, and do its derived keys follow? If so its fact is held."""
-        head, _, after = rest.partition(_VALUE)
-        value, _, tail = after.partition(b'"')
-        try:
-            name = value.decode()
-            values = self._around.get((head, tail))
-            # No other key depends on the value: any string will do where one was good.
-            if values is not None and _STRING.fullmatch(f'"{name}"'):
-                self._hold(values, name)
-            elif not self._sound(rest.decode(), head, name, tail):
-                return False
-        except UnicodeDecodeError:
-            return False
+    def _learn(self, rests: set[bytes]) -> bool:
+        """Are they good, and do their derived keys follow? Then their facts are held."""
         if len(self._seen) >= MAX_KNOWN:
             self._seen.clear()
-        self._seen.add(rest)
+        for rest in rests:
+            head, _, after = rest.partition(_VALUE)
+            inside, _, tail = after.partition(b'"')
+            try:
+                value = inside.decode()
+                values = self._around.get((head, tail))
+                # No other key depends on the value: where one string was good, any will do.
+                if values is not None and _PLAIN.fullmatch(value):
+                    self._hold(values, value)
+                elif not self._sound(rest.decode(), head, value, tail):
+                    return False
+            except UnicodeDecodeError:
+                return False
+            self._seen.add(rest)
         return True
 
-    def _sound(self, rest: str, head: bytes, name: str, tail: bytes) -> bool:
+    def _sound(self, rest: str, head: bytes, value: str, tail: bytes) -> bool:
         found = _V0.fullmatch(rest)
         if found is None and not _is_canonical(self.model, f'{self._prefix.decode()}0,"pid":0,{rest}'):
             return False
@@ -133,16 +132,17 @@ class V0Kernel:
             return False
         values = self._values.setdefault(_shape(event), set())
         self._hold(values, event.value)
-        if found is not None and found["value"] == f'"{name}"':
+        if found is not None and found["value"] == f'"{value}"':
             if len(self._around) >= MAX_KNOWN:
                 self._around.clear()
             self._around[head, tail] = values
         return True
 
     def _hold(self, values: set[str | None], value: str | None) -> None:
-        before = len(values)
+        if value in values:
+            return
         values.add(value)
-        self._held += len(values) - before
+        self._held += 1
         if self._held > MAX_DISTINCT:
             raise TooManyError(f"more than {MAX_DISTINCT} distinct ones")
 
@@ -273,6 +273,18 @@ class V1Kernel:
         self._held += len(have) - before
         if self._held > MAX_DISTINCT:
             raise TooManyError(f"more than {MAX_DISTINCT} distinct ones")
+
+
+def _after_pid(lines: list[bytes], start: int) -> list[bytes] | None:
+    """The lines from after their pid on, which begins at `start`; None if one has no pid there."""
+    end = lines[0].find(b",", start) + 1
+    pids = set(map(itemgetter(slice(start, end)), lines))
+    if all(map(_PID.fullmatch, pids)):
+        return list(map(itemgetter(slice(end, None)), lines))
+    parts = [line[start:].partition(b",") for line in lines]  # of several lengths: half as fast
+    if all(map(_PID.fullmatch, {part[0] + part[1] for part in parts})):
+        return [part[2] for part in parts]
+    return None
 
 
 def _is_canonical(cls: type, line: str) -> bool:

@@ -14,10 +14,11 @@ import attrs
 from harness.contracts.converter import OMIT_NONE
 
 # Bytes that json.dumps writes as they are; no more digits than fit 64 bits, the codec takes longer ones.
-STRING = r'"[^"\\\x00-\x1f]*"'
+PLAIN = r'[^"\\\x00-\x1f]*'
+_STRING = f'"{PLAIN}"'
 _NATURAL = r"(?:0|[1-9][0-9]{0,18})"
 _INTEGER = r"(?:0|-?[1-9][0-9]{0,18})"
-_SCALARS = {str: STRING, bool: "(?:true|false)", int: _INTEGER, NoneType: "null"}
+_SCALARS = {str: _STRING, bool: "(?:true|false)", int: _INTEGER, NoneType: "null"}
 
 
 def template(cls: type, first: str) -> re.Pattern[str]:
