@@ -13,6 +13,7 @@ class Beginnings:
         self._one = before + b"%d" + after
         self._unit = b"".join(before + _HIGH + b"%03d" % low + after for low in range(_UNIT))
         self._around = len(before) + len(after)
+        self._last = 0, b""
 
     def end(self, lines: list[bytes], first: int) -> int | None:
         """Where they end; None unless all lines begin so, numbered from `first` on, in one width."""
@@ -27,6 +28,11 @@ class Beginnings:
         if first < _UNIT:
             return b"".join(map(self._one.__mod__, range(first, last + 1)))
         units = range(first // _UNIT, last // _UNIT + 1)
-        text = b"".join([self._unit.replace(_HIGH, b"%d" % high) for high in units])
+        text = b"".join(map(self._numbered, units)) if len(units) > 1 else self._numbered(units[0])
         skipped = first % _UNIT * size
         return text[skipped : skipped + (last + 1 - first) * size]
+
+    def _numbered(self, high: int) -> bytes:
+        if high != self._last[0]:  # the next block begins where this one ends
+            self._last = high, self._unit.replace(_HIGH, b"%d" % high)
+        return self._last[1]
