@@ -1,6 +1,5 @@
-"""Many kernel lines in little memory, and the quick way of reading them against the careful one."""
+"""Many kernel lines in little memory, and what bounds them."""
 
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,18 +8,16 @@ from pathlib import Path
 import pytest
 
 from harness.bundle import contents as contents_module
-from harness.bundle.contents import Contents
-from harness.bundle.kernel_lines import V0Kernel, V1Kernel
 from harness.bundle.members import Bounded, Members, Structured
 from harness.bundle.payload import CHUNK
-from harness.bundle.problem import Kept
 from harness.bundle.reader import read_archive
 from harness.bundle.verify import verify
 from harness.contracts import companion, manifest
 from harness.contracts.canonical import load_json, ndjson
 from tests.unit.bundle import derive
-from tests.unit.bundle.conftest import DIFFS, RUN_ID, S5, Forge
+from tests.unit.bundle.conftest import S5, Forge
 from tests.unit.bundle.large import packed, with_companion_lines, with_v0_lines
+from tests.unit.bundle.test_quick_lines import facts, read
 
 MIB_OF_A_MILLION = 150
 _MEASURE = """
@@ -50,88 +47,6 @@ def test_one_changed_line_among_many_is_caught(tmp_path: Path) -> None:
     path = packed(derive.remake_manifests(members | {companion.KERNEL: forged}), tmp_path / "forged.tar.gz")
     assert {problem.code for problem in verify(path).problems} == {"ContractSurfaceMismatch"}
     assert verify(packed(members, tmp_path / "good.tar.gz")).ok
-
-
-def read(path: Path) -> tuple[Contents, Kept]:
-    kept = Kept()
-    members = Structured(Bounded(path)).members
-    return Contents(members, RUN_ID, kept.add), kept
-
-
-def facts(found: Contents) -> object:
-    return (
-        found.v0.count,
-        set(found.v0.facts()),
-        found.v1.count,
-        found.v1.classes,
-        found.v1.processes,
-        found.v1.unordered,
-        set(found.v1.lines()),
-        found.other_runs.problems,
-        found.unordered.problems,
-    )
-
-
-def _shuffled(chance: random.Random, lines: list[bytes]) -> list[bytes]:
-    """Lines that are odd, wrong, twice, out of order, in escapes, of another run."""
-    lines = lines.copy()
-    for _ in range(chance.choice((0, 0, 1, 2))):
-        at = chance.randrange(len(lines))
-        line = lines[at]
-        lines[at] = chance.choice(
-            (
-                line.replace(b"/workspace", '/w\\u0001é\\n"'.encode().replace(b'"', b'\\"'), 1),
-                line.replace(b"/workspace", b"/w\\/x", 1),
-                line.replace(b'"read"', b'"write"'),
-                line.replace(b'"seq":', b'"seq":0'),
-                line.replace(RUN_ID.encode(), b"other"),
-                line.replace(b'"status":"success"', b'"status":"error"'),
-                line.replace(b":524288,", b":1577024,"),
-                line.replace(b'"pid":5', b'"pid":05'),
-                line.replace(b"/workspace", b"/\xff", 1),
-                line + b" ",
-                b"",
-                lines[chance.randrange(len(lines))],
-            )
-        )
-    return lines
-
-
-def test_the_quick_way_accepts_what_the_careful_one_does(
-    tmp_path: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    members = dict(read_archive(S5).members)
-    many = dict(members) | {
-        companion.KERNEL: with_companion_lines(150)[companion.KERNEL],
-        manifest.KERNEL: with_v0_lines(150)[manifest.KERNEL],
-    }
-    good = 0
-    for seed in range(60):
-        chance = random.Random(seed)
-        changed = many.copy()
-        for name in (manifest.KERNEL, companion.KERNEL):
-            lines = _shuffled(chance, many[name].splitlines())
-            changed[name] = b"".join(line + b"\n" for line in lines)
-        path = forge(changed)
-        quick, quick_problems = read(path)
-        with monkeypatch.context() as careful:
-            careful.setattr(V0Kernel, "take", lambda *_: False)
-            careful.setattr(V1Kernel, "take", lambda *_: False)
-            slow, slow_problems = read(path)
-        assert quick_problems.problems == slow_problems.problems, seed
-        assert facts(quick) == facts(slow), seed
-        good += not slow_problems.problems
-    assert 10 < good < 60
-
-
-def test_real_lines_are_all_taken_the_quick_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr(V0Kernel, "add", never)
-    monkeypatch.setattr(V1Kernel, "add", never)
-    for path in sorted(DIFFS.glob("*.tar.gz")):
-        assert verify(path).ok
 
 
 def test_lines_of_any_length_cross_the_chunks(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import random
 import tarfile
 import zlib
 from pathlib import Path
@@ -12,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.bundle.layout import END, GZIP_HEADER, GZIP_TRAILER, gzip_bytes, header, padding, tar_bytes
+from harness.bundle.payload import CHUNK, Payload, gunzip
+from harness.bundle.problem import BrokenError
 from harness.bundle.reader import Limits, read_archive
 from harness.bundle.writer import build_archive, write_archive
 from harness.contracts import companion, manifest
@@ -275,6 +278,49 @@ def test_sizes_are_bounded_before_they_are_unpacked(
     folder = extract(members, tmp_path / "x")
     assert code_of(folder, Limits(decoded=1000)) == "LimitDecodeBytes"
     assert code_of(folder, Limits(document=300)) == "LimitFileSize"
+
+
+def test_what_is_unpacked_is_what_zlib_unpacks(
+    archive: Path, members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes, end, and the words for damage; never more at once than was asked for."""
+
+    def unpacked(path: Path, limits: Limits) -> tuple[object, ...]:
+        with path.open("rb") as stream:
+            try:
+                payload = gunzip(stream, limits)
+            except BrokenError as error:
+                return error.problems
+        return payload.size, payload.read(0, payload.size)
+
+    pieces: list[int] = []
+    append = Payload.append
+
+    def counted(payload: Payload, data: bytes) -> None:
+        pieces.append(len(data))
+        append(payload, data)
+
+    monkeypatch.setattr(Payload, "append", counted)
+    data = archive.read_bytes()
+    stored = zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS)
+    bomb = gzip_bytes(bytes(12 << 20))
+    whole = (data, data, data, bomb, GZIP_HEADER + stored.compress(bytes(300_000)) + stored.flush() + bytes(8))
+    path = tmp_path / "damaged.tar.gz"
+    chance, damaged = random.Random(1), 0
+    for number in range(300):
+        changed = bytearray(chance.choice(whole))
+        for _ in range(number % 4):
+            changed[chance.randrange(len(GZIP_HEADER), len(changed))] ^= 1 << chance.randrange(8)
+        path.write_bytes(changed[: chance.choice((len(changed), chance.randrange(len(changed))))])
+        limits = Limits(in_memory=chance.choice((0, 1 << 16, 1 << 24)))
+        ours = unpacked(path, limits)
+        with monkeypatch.context() as standard:
+            standard.setattr("harness.bundle.payload.zlib_ng", zlib)
+            standard.setattr("harness.bundle.payload._DAMAGED", zlib.error)
+            assert unpacked(path, limits) == ours, number
+        damaged += "cannot be unpacked" in str(ours[0])
+    assert damaged > 50
+    assert max(pieces) == CHUNK
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
