@@ -31,6 +31,7 @@ from harness.evidence.syscalls import outcome_of
 
 MAX_DISTINCT = 500_000  # facts that are held of one layer
 MAX_KNOWN = 100_000  # entries of what is only kept to save time: then it is forgotten
+MAX_MODELS = 10_000  # lines that are kept as models, each of a kilobyte: several rules ask for them
 _PID = re.compile(rb"(?:0|[1-9][0-9]{0,18}),")
 _PLAIN = re.compile(PLAIN)
 _VALUE = b'"value":"'
@@ -72,7 +73,8 @@ class V0Kernel:
         self.count = 0
         self._values: dict[_Shape, set[str | None]] = {}
         self._held = 0
-        self._seen: set[bytes] = set()  # what follows the pid
+        self._pids: set[bytes] = set()  # good ones, each with its comma
+        self._seen: set[bytes] = set()  # what follows it
         self._around: dict[tuple[bytes, bytes], set[str | None]] = {}  # the same without a string's inside
         self._prefix = f'{{"schema":"{kernel_event.SCHEMA}","run_id":"{run_id}","seq":'.encode()
         self._beginnings = Beginnings(self._prefix, b',"pid":')
@@ -82,7 +84,7 @@ class V0Kernel:
         start = self._beginnings.end(lines, self.count)
         if start is None:
             return False
-        rests = _after_pid(lines, start)
+        rests = self._after_pid(lines, start)
         if rests is None:
             return False
         if not self._seen.issuperset(rests) and not self._learn(set(rests) - self._seen):
@@ -100,6 +102,23 @@ class V0Kernel:
         for (event_type, flags, mode, outcome), values in self._values.items():
             for value in values:
                 yield V0Fact(event_type, value, flags, mode, outcome)
+
+    def _after_pid(self, lines: list[bytes], start: int) -> list[bytes] | None:
+        """The lines from after their pid on, which begins at `start`; None if one has no pid there."""
+        end = lines[0].find(b",", start) + 1
+        if self._are_pids(set(map(itemgetter(slice(start, end)), lines))):
+            return list(map(itemgetter(slice(end, None)), lines))
+        parts = [line[start:].partition(b",") for line in lines]  # of several lengths: that takes longer
+        return [part[2] for part in parts] if self._are_pids({part[0] + part[1] for part in parts}) else None
+
+    def _are_pids(self, found: set[bytes]) -> bool:
+        new = found - self._pids
+        if not all(map(_PID.fullmatch, new)):
+            return False
+        if len(self._pids) >= MAX_KNOWN:
+            self._pids.clear()
+        self._pids |= new
+        return True
 
     def _learn(self, rests: set[bytes]) -> bool:
         """Are they good, and do their derived keys follow? Then their facts are held."""
@@ -166,6 +185,7 @@ class V1Kernel:
         self._known: set[bytes] = set()
         self._changing: set[bytes] = set()  # of `_known`: opens that want to change something
         self._held = 0
+        self._models: tuple[KernelEventV1, ...] = ()
         self._last = b""
         self._prefix = f'{{"schema":"{KERNEL_EVENT_V1}","run_id":"{run_id}","seq":'.encode()
         self._beginnings = Beginnings(self._prefix, b",")
@@ -215,8 +235,15 @@ class V1Kernel:
         self.classes[model.event_class] += 1
         self.count += 1
 
-    def lines(self) -> Iterator[KernelEventV1]:
+    def lines(self) -> Iterable[KernelEventV1]:
         """Each distinct line once; `process` is empty where it was not kept (see `_head_of`)."""
+        if self._held > MAX_MODELS:
+            return self._each()
+        if len(self._models) != self._held:
+            self._models = tuple(self._each())
+        return self._models
+
+    def _each(self) -> Iterator[KernelEventV1]:
         for head, rests in self._rests.items():
             for rest in rests:
                 yield _line_of(head, rest)
@@ -243,7 +270,7 @@ class V1Kernel:
             if not all(self._new_rest(head, rest) for rest in set(rests) - self._known):
                 return False
             self._hold(held, rests)
-        if held is not head and self._changing:
+        if held != head and self._changing:
             self._hold(head, self._changing.intersection(rests))
         return True
 
@@ -273,18 +300,6 @@ class V1Kernel:
         self._held += len(have) - before
         if self._held > MAX_DISTINCT:
             raise TooManyError(f"more than {MAX_DISTINCT} distinct ones")
-
-
-def _after_pid(lines: list[bytes], start: int) -> list[bytes] | None:
-    """The lines from after their pid on, which begins at `start`; None if one has no pid there."""
-    end = lines[0].find(b",", start) + 1
-    pids = set(map(itemgetter(slice(start, end)), lines))
-    if all(map(_PID.fullmatch, pids)):
-        return list(map(itemgetter(slice(end, None)), lines))
-    parts = [line[start:].partition(b",") for line in lines]  # of several lengths: half as fast
-    if all(map(_PID.fullmatch, {part[0] + part[1] for part in parts})):
-        return [part[2] for part in parts]
-    return None
 
 
 def _is_canonical(cls: type, line: str) -> bool:
