@@ -66,8 +66,10 @@ def odd(line: bytes, another: bytes) -> dict[str, bytes]:
         "long": b"/" + b"x" * 3000,
         "wide": "/é€😀".encode(),
     }
+    number = line.index(b",", len(begin))
     pid = line.replace(b'"pid":50', b'"pid":%s50')
-    return {
+    narrow = line.replace(b'"pid":50', b'"pid":%s0')
+    found = {
         **{name: line.replace(b"/workspace", value, 1) for name, value in named.items()},
         "another access": line.replace(b'"read"', b'"write"'),
         "another run": line.replace(RUN_ID.encode(), b"other"),
@@ -75,6 +77,12 @@ def odd(line: bytes, another: bytes) -> dict[str, bytes]:
         "flags": line.replace(b":524288,", b":1577024,"),
         "no value": line.replace(b'"value":"/', b'"value":null,"x":"/'),
         **{f"pid {sign!r}": pid.replace(b"%s", sign) for sign in (b"0", b"1", b"-", b"+", b" ", b"9" * 17)},
+        # as wide as those of the other lines
+        **{
+            f"narrow pid {sign!r}": narrow.replace(b"%s", sign)
+            for sign in (b"0", b"-", b"+", b" ", b".", b"x")
+        },
+        "pid of one other digit": line.replace(b'"pid":50', '"pid":٥'.encode()),
         "pid with a fraction": line.replace(b',"event_type"', b'.0,"event_type"'),
         "pid of other digits": pid.replace(b"%s50", "٥٠".encode()),
         **{
@@ -90,10 +98,12 @@ def odd(line: bytes, another: bytes) -> dict[str, bytes]:
         "empty": b"",
         "spaces": b"  ",
         "another's": another,
+        "another's rest": line[:number] + another[another.index(b",", len(begin)) :],
         "key twice": line[:-1] + b',"seq":0}',
         "key more": line[:-1] + b',"more":0}',
         "byte order mark": b"\xef\xbb\xbf" + line,
     }
+    return {name: changed for name, changed in found.items() if changed != line}
 
 
 def same_both_ways(path: Path, monkeypatch: pytest.MonkeyPatch, what: object) -> bool:
@@ -124,16 +134,13 @@ def test_each_odd_line_ends_the_same_both_ways(
 ) -> None:
     lines = many[layer].splitlines()
     good = 0
-    at = 25 if layer == manifest.KERNEL else 12
-    names = list(odd(lines[at], lines[3]))
-    for name in names:
-        # As the first of its shape, and after it was seen with another name.
-        for place in (at, 0):
-            changed = lines.copy()
-            changed[place] = odd(lines[place], lines[3])[name]
-            data = b"".join(line + b"\n" for line in changed)
-            good += same_both_ways(forge(many | {layer: data}), monkeypatch, (name, place))
-    assert 10 < good < 2 * len(names) - 10
+    # As the first of its shape, and in a later block than a line that differs in its name alone.
+    monkeypatch.setattr("harness.bundle.payload.CHUNK", 3000)
+    cases = [(place, *case) for place in (0, 36) for case in odd(lines[place], lines[3]).items()]
+    for place, name, line in cases:
+        data = b"".join(each + b"\n" for each in [*lines[:place], line, *lines[place + 1 :]])
+        good += same_both_ways(forge(many | {layer: data}), monkeypatch, (name, place))
+    assert 10 < good < len(cases) - 10
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -148,7 +155,7 @@ def test_odd_ends_of_the_layer_end_the_same_both_ways(
 def test_odd_lines_across_chunks_end_the_same_both_ways(
     many: Members, forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for seed in range(25):
+    for seed in range(40):
         chance = random.Random(seed)
         changed = many.copy()
         for layer in LAYERS:
@@ -214,3 +221,17 @@ def test_what_one_line_lacks_the_next_cannot_bring() -> None:
     for cut in range(1, end):
         shifted = [whole[: end - cut], whole[end - cut : 2 * end], *lines[2:]]
         assert BEGINNINGS.end(shifted, 1000) is None
+
+
+def test_a_quote_is_not_taken_for_an_escaped_one(
+    many: Members, forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second line differs from the first, which is good, in the backslash alone."""
+    monkeypatch.setattr("harness.bundle.payload.CHUNK", 3000)
+    lines = many[manifest.KERNEL].splitlines()
+    rest = lines[5][lines[5].index(b',"pid"') :]
+    for name, wanted in ((b'/\\"', True), (b'/"', False)):
+        lines[5] = lines[5].replace(b"/workspace", b'/\\"')
+        lines[36] = lines[36][: lines[36].index(b',"pid"')] + rest.replace(b"/workspace", name)
+        data = b"".join(line + b"\n" for line in lines)
+        assert same_both_ways(forge(many | {manifest.KERNEL: data}), monkeypatch, name) == wanted
