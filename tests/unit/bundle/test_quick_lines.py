@@ -235,3 +235,20 @@ def test_a_quote_is_not_taken_for_an_escaped_one(
         lines[36] = lines[36][: lines[36].index(b',"pid"')] + rest.replace(b"/workspace", name)
         data = b"".join(line + b"\n" for line in lines)
         assert same_both_ways(forge(many | {manifest.KERNEL: data}), monkeypatch, name) == wanted
+
+
+def test_neighbours_in_the_wrong_order_are_seen(
+    many: Members, forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = many[companion.KERNEL].splitlines()
+    at = next(number for number, line in enumerate(lines) if b"package_0001" in line)
+    begins = [line[: line.index(b',"role"')] for line in lines]
+    rests = [line[line.index(b',"role"') :] for line in lines]
+    for wrong in ((rests[at + 1], rests[at]), (rests[at], rests[at])):
+        changed = [*rests[:at], *wrong, *rests[at + 2 :]]
+        data = b"".join(begin + rest + b"\n" for begin, rest in zip(begins, changed, strict=True))
+        for size in (90, 1 << 18):
+            monkeypatch.setattr("harness.bundle.payload.CHUNK", size)
+            found, kept = read(forge(many | {companion.KERNEL: data}))
+            assert not kept.problems
+            assert found.v1.unordered == at + 2
