@@ -17,7 +17,7 @@ from harness.host.state import State
 from tests.machine import MARK
 
 RUN_PREFIX = "fault_"  # of the run ids of these tests: whose a cgroup is can be told by nothing else
-PATIENCE_S = 15.0  # the kernel frees programs and cgroups a little after their last user
+PATIENCE_S = 60.0  # the kernel frees programs and cgroups a little after their last user
 _CGROUP_DEVICE = 15  # enum bpf_prog_type: the container runtime's, freed with the cgroup
 _BPF, _NEXT_ID, _BY_ID, _INFO = 321, 11, 13, 15  # bpf(2) on x86-64 and its commands
 

@@ -73,7 +73,7 @@ def run_slice(run_id: str) -> Iterator[Slice]:
     made = Slice.create(run_id)
     yield made
     made.kill()
-    assert made.wait_empty(timeout_s=10)
+    assert made.wait_empty(timeout_s=60)
     made.remove()
 
 

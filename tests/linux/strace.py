@@ -19,7 +19,7 @@ _FILES = (
     "mkdir,mkdirat,link,linkat,symlink,symlinkat"
 )
 _NEW_THREADS = frozenset({"clone", "clone3", "fork", "vfork"})
-_ATTACH_TIMEOUT_S = 20.0
+_ATTACH_TIMEOUT_S = 60.0
 
 _QUOTED = rb'"(?P<text>(?:[^"\\]|\\.)*)"(?P<cut>\.\.\.)?'
 _DESCRIPTOR = rb"(?:AT_FDCWD|\d+)<(?P<path>(?:[^<>\\]|\\.)*)>(?:\(deleted\))?"
@@ -73,7 +73,7 @@ def traced(pid: int, folder: Path) -> Iterator[None]:
         yield
     finally:
         strace.terminate()  # it lets go of what it traces
-        strace.wait(20)
+        strace.wait(60)
 
 
 def calls_of(folder: Path) -> dict[int, list[Call]]:

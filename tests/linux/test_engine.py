@@ -164,7 +164,7 @@ def test_override_is_used(engine: docker.DockerClient, state: State, monkeypatch
 
 def _finish(container: RoleContainer) -> tuple[int | None, str]:
     container.start()
-    code = container.wait(30)
+    code = container.wait(60)
     return code, container.output()
 
 
@@ -294,7 +294,7 @@ def test_exit_code_and_timeout(run: Run) -> None:
     assert time.monotonic() - started < 5
     assert sleeper.state_pid() > 0
     sleeper.kill()
-    assert sleeper.wait(10) == 128 + signal.SIGKILL
+    assert sleeper.wait(60) == 128 + signal.SIGKILL
     sleeper.kill()  # no error when it has ended
     assert sleeper.state_pid() == 0
     sleeper.remove()

@@ -54,7 +54,7 @@ thread.start()
 done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
 with socket.socket(socket.AF_UNIX) as last:  # an agent that told nothing leaves the thread waiting
     last.connect(os.environ["ASSAY_RUNNER_SDK_SOCKET"])
-thread.join(10)
+thread.join(60)
 print("SAID", json.dumps(done.stdout))
 print("CODE", done.returncode)
 written = "/dev/shm/recorded.json"

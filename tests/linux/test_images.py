@@ -143,7 +143,7 @@ def test_the_agent_fails_loudly_and_at_once_without_its_tools(
     wrapper = (
         "import os,socket,subprocess,sys;s=socket.socket(socket.AF_UNIX);s.bind('/dev/shm/s');s.listen(1);"
         "p=subprocess.Popen(['/opt/node/bin/node','/opt/app/agent.mjs'],stderr=subprocess.DEVNULL);"
-        "c,_=s.accept();d=b''.join(iter(lambda:c.recv(4096),b''));print(d.decode(),p.wait(20))"
+        "c,_=s.accept();d=b''.join(iter(lambda:c.recv(4096),b''));print(d.decode(),p.wait(60))"
     )
     environment = {
         "ASSAY_RUNNER_SDK_SOCKET": "/dev/shm/s",

@@ -25,7 +25,7 @@ def sealed(run: Run) -> Iterator[tuple[int, Callable[[], NetworkSeal]]]:
 
     def finish() -> NetworkSeal:
         container.kill()
-        assert container.wait(10) == 137
+        assert container.wait(60) == 137
         container.remove()
         return network.seal(Role.SUBJECT, start, network.inspect(Role.SUBJECT, descriptor))
 
@@ -93,7 +93,7 @@ def test_a_packet_over_loopback_is_reported_after_the_container_is_gone(run: Run
         start = network.inspect(Role.SUBJECT, descriptor)
         assert start.packets == 0
         _inside(descriptor, _send)
-        assert quiet.wait(10) == 0
+        assert quiet.wait(60) == 0
         quiet.remove()
         seal = network.seal(Role.SUBJECT, start, network.inspect(Role.SUBJECT, descriptor))
     finally:
@@ -102,7 +102,7 @@ def test_a_packet_over_loopback_is_reported_after_the_container_is_gone(run: Run
     assert seal.problems == (f"network_packets: {seal.packets}",)
     # the container's own program can do that much as well
     container.start()
-    assert container.wait(10) == 0
+    assert container.wait(60) == 0
     assert container.output() == "sent 1\n"
 
 

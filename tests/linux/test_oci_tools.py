@@ -51,7 +51,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "registry.yml").write_text(json.dumps(config))  # JSON is YAML
     with subprocess.Popen([program, "serve", tmp_path / "registry.yml"]) as server:
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while True:
                 try:
                     assert asked(address, "/v2/")[0] == 200
@@ -67,7 +67,7 @@ def registry(tmp_path: Path) -> Iterator[str]:
 
 def asked(address: str, path: str) -> tuple[int, bytes]:
     """Status and body of a GET that takes OCI manifests."""
-    connection = http.client.HTTPConnection(address, timeout=20)
+    connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.request("GET", path, headers={"Accept": MANIFEST_TYPE})
         answer = connection.getresponse()

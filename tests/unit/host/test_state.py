@@ -107,7 +107,7 @@ def test_lock_excludes(state: State, tmp_path: Path) -> None:
         other = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         with pytest.raises(subprocess.TimeoutExpired):
             other.wait(timeout=0.5)
-    assert other.communicate(timeout=20)[0] == "in\n"
+    assert other.communicate(timeout=60)[0] == "in\n"
 
 
 def test_scratch_is_empty_and_gone_afterwards_and_takes_what_a_killed_one_left(state: State) -> None:

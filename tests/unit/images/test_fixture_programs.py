@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 def ask(root: Path, *lines: object) -> list[dict[str, Any]]:
     sent = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
     command = [sys.executable, "-I", "-S", "-B", str(SERVER), str(root)]
-    done = subprocess.run(command, input=sent, capture_output=True, text=True, check=True, timeout=20)
+    done = subprocess.run(command, input=sent, capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -80,7 +80,7 @@ class Bridge:
         params = {"name": tool, "arguments": arguments or {}, "_meta": meta_}
         self.send(id=request_id, method="tools/call", params=params)
 
-    def line(self, timeout: float = 10) -> bytes:
+    def line(self, timeout: float = 60) -> bytes:
         """The next line without newline; b"" at the end of the stream."""
         assert self.process.stdout is not None
         end = time.monotonic() + timeout
@@ -96,7 +96,7 @@ class Bridge:
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
-    def receive(self, timeout: float = 10) -> dict[str, Any]:
+    def receive(self, timeout: float = 60) -> dict[str, Any]:
         line = self.line(timeout)
         assert line, "the connection ended"
         message = json.loads(line)
@@ -111,7 +111,7 @@ class Bridge:
     def close(self) -> int:
         if not self.stdin.closed:
             self.stdin.close()
-        return self.process.wait(10)
+        return self.process.wait(60)
 
     def dispose(self) -> None:
         self.process.kill()
@@ -157,7 +157,7 @@ class Rig:
         recorder = self.recorder or self.record(acknowledge=acknowledge)
         argv = self.proxy_argv(*(server or self.server_argv()), legacy=legacy)
         self.proxy = subprocess.Popen(argv, stderr=subprocess.PIPE)
-        assert recorder.wait_for("decisions", "assay.proxy.ready", 10), "proxy is not ready"
+        assert recorder.wait_for("decisions", "assay.proxy.ready", 60), "proxy is not ready"
         return self
 
     def bridge(self) -> Bridge:
@@ -166,7 +166,7 @@ class Rig:
 
     def wait_for(self, event_type: str) -> None:
         assert self.recorder is not None
-        assert self.recorder.wait_for("decisions", event_type, 10), f"no {event_type}"
+        assert self.recorder.wait_for("decisions", event_type, 60), f"no {event_type}"
 
     def stop(self) -> ChannelLog:
         """Hang up, as the harness does; the proxy must end by itself, and well."""

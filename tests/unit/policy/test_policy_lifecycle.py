@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.unit.policy.conftest import Rig
 
 
-def gone(pid: int, timeout: float = 5) -> bool:
+def gone(pid: int, timeout: float = 60) -> bool:
     """True once a process is dead and reaped (or never ours to see)."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -39,7 +39,7 @@ def test_the_bridge_may_come_long_before_the_proxy(rig: "Rig") -> None:
 def test_a_bridge_without_proxy_gives_up_with_a_reason(rig: "Rig") -> None:
     started = time.monotonic()
     bridge = rig.bridge()
-    assert bridge.process.wait(15) == 1
+    assert bridge.process.wait(60) == 1
     assert 4.5 < time.monotonic() - started < 10
     assert bridge.process.stderr is not None
     assert bridge.process.stderr.read().decode() == (
@@ -69,7 +69,7 @@ def test_sigterm_stops_everything_and_the_recorder_notices(rig: "Rig") -> None:
     bridge.receive()
     assert rig.proxy is not None
     rig.proxy.send_signal(signal.SIGTERM)
-    assert rig.proxy.wait(5) == 0
+    assert rig.proxy.wait(60) == 0
     assert all(gone(pid) for pid in servers(rig))
     assert bridge.line() == b""
     assert rig.recorder is not None
@@ -98,7 +98,7 @@ def test_a_recorder_that_dies_stops_every_call(rig: "Rig", tmp_path: Path) -> No
     rig.proxy = subprocess.Popen(rig.proxy_argv(*rig.server_argv()), stderr=subprocess.PIPE)
     host, _ = listener.accept()
     bridge = rig.bridge()
-    host.settimeout(10)
+    host.settimeout(60)
     lines = host.makefile("rb")
     assert b"assay.proxy.ready" in lines.readline()
     host.send(b"\n")
@@ -116,7 +116,7 @@ def test_a_recorder_that_dies_stops_every_call(rig: "Rig", tmp_path: Path) -> No
     assert answer["id"] == 2
     assert answer["result"]["_meta"]["dev.assay.runner/rule"] == "recorder_gone"
     assert bridge.line() == b""
-    assert rig.proxy.wait(5) == 0
+    assert rig.proxy.wait(60) == 0
     assert [message["id"] for message in rig.forwarded()] == [1]
 
 
@@ -131,7 +131,7 @@ def test_a_recorder_that_breaks_the_protocol_opens_no_gate(rig: "Rig", acks: byt
     bridge = rig.bridge()
     bridge.call(1, "echo", {}, "tc_1")
     host.send(acks)
-    assert rig.proxy.wait(5) == 0
+    assert rig.proxy.wait(60) == 0
     assert rig.forwarded() == []
     host.close()
     listener.close()
@@ -150,6 +150,9 @@ def test_a_server_that_fails_ends_its_connection_and_no_other(rig: "Rig", tool: 
         bridge.send(id=2, method="ping")
     assert bridge.line() == b""
     assert bridge.close() == 0
+    end = time.monotonic() + 60
+    while not any(gone(pid, 0.2) for pid in servers(rig)) and time.monotonic() < end:
+        pass
     assert sum(gone(pid, 0.2) for pid in servers(rig)) == 1  # and reaped
     other.send(id=2, method="ping")
     assert other.receive()["id"] == 2
@@ -163,7 +166,7 @@ def test_children_of_a_server_go_with_it(rig: "Rig") -> None:
     """A child that keeps the server's stdout open must not keep the connection open."""
     bridge = rig.start().bridge()
     bridge.call(1, "child", {}, "tc_1")
-    assert bridge.line(5) == b""
+    assert bridge.line() == b""
     (pid,) = servers(rig)
     states = [entry.read_text().rpartition(")")[2].split() for entry in Path("/proc").glob("[0-9]*/stat")]
     assert [state for state, _, group, *_ in states if group == str(pid) and state not in "ZX"] == []
@@ -177,9 +180,9 @@ def test_orphans_are_reaped_as_process_1_must(rig: "Rig") -> None:
     rig.proxy = subprocess.Popen([argv[0], "-c", code, *argv], stderr=subprocess.PIPE)
     bridge = rig.bridge()
     bridge.call(1, "child", {}, "tc_1")
-    assert bridge.line(5) == b""
+    assert bridge.line() == b""
     children = Path(f"/proc/{rig.proxy.pid}/task/{rig.proxy.pid}/children")
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while children.read_text() and time.monotonic() < end:
         time.sleep(0.01)
     assert children.read_text() == ""
@@ -192,7 +195,7 @@ def test_the_end_of_the_agents_input_reaches_the_server_and_late_answers_the_age
     bridge.stdin.close()
     assert bridge.receive()["id"] == 1
     assert bridge.line() == b""
-    assert bridge.process.wait(5) == 0
+    assert bridge.process.wait(60) == 0
     assert [entry["what"] for entry in rig.received()] == ["start", "line", "end"]
     assert all(gone(pid) for pid in servers(rig))
 
@@ -205,7 +208,7 @@ def test_a_server_that_will_not_end_is_killed_once_nobody_hears_it(rig: "Rig") -
     (pid,) = servers(rig)
     bridge.process.kill()
     assert not gone(pid, 1)
-    assert gone(pid, 3)
+    assert gone(pid)
     assert rig.stop().errors == ()
 
 
@@ -249,7 +252,7 @@ def test_a_server_that_cannot_be_started_ends_the_connection(rig: "Rig") -> None
 
 
 def run(argv: list[str]) -> tuple[int, str]:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=15, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, done.stderr
 
 
