@@ -132,14 +132,7 @@ def pip_tree(lock: Path, scratch: Path, store: Path) -> Tree:
     Wheels are kept as wheels/<sha256>/<name>, because pip's own cache needs its index again.
     """
     check_kept_wheels(lock, store)
-    kept = _kept_wheels(lock, store)
-    wheels = [wheel for some in kept for wheel in some]
-    if not all(kept):
-        fresh = scratch / "fresh"
-        download = [*PIP, "download", "--quiet", "--no-deps", f"--dest={fresh}", *_PIP_CHECKED,
-                    f"--requirement={lock.resolve()}"]  # fmt: skip
-        run_installer(download, scratch, lock, mismatch=PIP_MISMATCH)
-        wheels = _keep(fresh, store)
+    wheels = keep_wheels(lock, scratch, store)
     site, links = scratch / "site", scratch / "links"
     links.mkdir()
     for wheel in wheels:
@@ -148,6 +141,18 @@ def pip_tree(lock: Path, scratch: Path, store: Path) -> Tree:
                *_PIP_CHECKED, f"--target={site}", f"--requirement={lock.resolve()}"]  # fmt: skip
     run_installer(install, scratch, lock, mismatch=PIP_MISMATCH)
     return _tree(site, PIP_DROPPED)
+
+
+def keep_wheels(lock: Path, scratch: Path, store: Path) -> list[Path]:
+    """The wheels of `lock`, all downloaded (into `scratch` first) unless all are kept; errors as npm_tree."""
+    kept = _kept_wheels(lock, store)
+    if all(kept):
+        return [wheel for some in kept for wheel in some]
+    fresh = scratch / "fresh"
+    download = [*PIP, "download", "--quiet", "--no-deps", f"--dest={fresh}", *_PIP_CHECKED,
+                f"--requirement={lock.resolve()}"]  # fmt: skip
+    run_installer(download, scratch, lock, mismatch=PIP_MISMATCH)
+    return _keep(fresh, store)
 
 
 def check_kept_wheels(lock: Path, store: Path) -> None:
