@@ -22,6 +22,11 @@ OUT = "out/gates"
 RUNS = "3"
 _UNIT = ("tests/unit", "tests/contracts")
 _LINUX = ("tests/linux", "tests/adversarial", "tests/faults")
+# Of those, the ones that neither capture nor use an engine: others may run beside them.
+_BESIDE = tuple(
+    f"tests/linux/test_{name}.py" for name in ("flake", "image_sources", "installed", "oci_tools")
+)
+_SPREAD = ("-n", "auto", "--dist", "loadfile")
 
 
 def _product(session: nox.Session, *arguments: str) -> None:
@@ -88,9 +93,10 @@ def gate_all(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every test, on the real kernel and engine (root); one that cannot run is a failure."""
     session.env["CI"] = "1"
+    pytest = ("python", "-m", "pytest", "-m", "not bench", *session.posargs)
     with _layers_being_built():
-        unit(session)
-    session.run("python", "-m", "pytest", "-m", "not bench", *_LINUX, *session.posargs)
+        session.run(*pytest, *_SPREAD, *_BESIDE, *_UNIT)
+    session.run(*pytest, *(f"--ignore={file}" for file in _BESIDE), *_LINUX)
 
 
 @contextmanager
@@ -113,8 +119,7 @@ def _layers_being_built() -> Iterator[None]:
 @nox.session
 def unit(session: nox.Session) -> None:
     """The tests that need neither root nor Docker, on all cores."""
-    spread = ("-n", "auto", "--dist", "loadfile")
-    session.run("python", "-m", "pytest", *spread, "-m", "not bench and not linux", *_UNIT, *session.posargs)
+    session.run("python", "-m", "pytest", *_SPREAD, "-m", "not bench and not linux", *_UNIT, *session.posargs)
 
 
 @nox.session
