@@ -144,43 +144,42 @@ def pip_tree(lock: Path, scratch: Path, store: Path) -> Tree:
 
 
 def keep_wheels(lock: Path, scratch: Path, store: Path) -> list[Path]:
-    """The wheels of `lock`, all downloaded (into `scratch` first) unless all are kept; errors as npm_tree."""
-    kept = _kept_wheels(lock, store)
-    if all(kept):
-        return [wheel for some in kept for wheel in some]
-    fresh = scratch / "fresh"
-    download = [*PIP, "download", "--quiet", "--no-deps", f"--dest={fresh}", *_PIP_CHECKED,
-                f"--requirement={lock.resolve()}"]  # fmt: skip
-    run_installer(download, scratch, lock, mismatch=PIP_MISMATCH)
-    return _keep(fresh, store)
+    """The wheels of `lock`, those that are not kept downloaded into `scratch` first; errors as npm_tree."""
+    lines = _lines(lock)
+    if not all(_kept(digests, store) for _, digests in lines if digests):
+        wanted, fresh = scratch / "missing.lock", scratch / "fresh"
+        missing = [line for line, digests in lines if not _kept(digests, store)]  # and all options
+        wanted.write_text("\n".join(missing) + "\n", encoding="utf-8")
+        download = [*PIP, "download", "--quiet", "--no-deps", f"--dest={fresh}", *_PIP_CHECKED,
+                    f"--requirement={wanted.resolve()}"]  # fmt: skip
+        run_installer(download, scratch, lock, mismatch=PIP_MISMATCH)
+        _keep(fresh, store)
+    return [wheel for _, digests in lines for wheel in _kept(digests, store)]
 
 
 def check_kept_wheels(lock: Path, store: Path) -> None:
     """Raise VerificationError for a kept wheel of `lock` that is not what its folder's name says."""
-    for wheels in _kept_wheels(lock, store):
-        for wheel in wheels:
+    for _, digests in _lines(lock):
+        for wheel in _kept(digests, store):
             check_sha256(wheel, wheel.parent.name, "PackageDigestMismatch")
 
 
-def _kept_wheels(lock: Path, store: Path) -> list[list[Path]]:
-    """For each requirement of the lock the wheels of it that are kept."""
+def _lines(lock: Path) -> list[tuple[str, list[str]]]:
+    """The lock's lines, each requirement in one, with its digests."""
     lines = lock.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
-    pinned = [re.findall(r"--hash=sha256:([0-9a-f]{64})", line) for line in lines]
-    return [
-        [wheel for digest in digests for wheel in sorted((store / "wheels" / digest).glob("*.whl"))]
-        for digests in pinned
-        if digests
-    ]
+    return [(line, re.findall(r"--hash=sha256:([0-9a-f]{64})", line)) for line in lines]
 
 
-def _keep(fresh: Path, store: Path) -> list[Path]:
+def _kept(digests: list[str], store: Path) -> list[Path]:
+    return [wheel for digest in digests for wheel in sorted((store / "wheels" / digest).glob("*.whl"))]
+
+
+def _keep(fresh: Path, store: Path) -> None:
     """Move downloaded wheels to their places."""
-    kept = []
     for wheel in sorted(fresh.glob("*.whl")):
         place = store / "wheels" / hashlib.sha256(wheel.read_bytes()).hexdigest() / wheel.name
         place.parent.mkdir(parents=True, exist_ok=True)
-        kept.append(wheel.rename(place))
-    return kept
+        wheel.rename(place)
 
 
 def tool_environment(outer: Mapping[str, str], scratch: Path) -> dict[str, str]:

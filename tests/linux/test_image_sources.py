@@ -247,19 +247,20 @@ def test_what_is_no_npm_lock_is_refused(tmp_path: Path) -> None:
             packages.check_kept(lock, tmp_path)
 
 
+def wheel_in(folder: Path, name: str) -> str:
+    """Make the wheel of a package; its digest."""
+    wheel, info = folder / f"{name}-1.0.0-cp311-cp311-manylinux_2_17_x86_64.whl", f"{name}-1.0.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"{name}.py", f"print('{name}')\n")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: cp311-cp311-manylinux_2_17_x86_64\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
 def pip_lock(folder: Path, *, digest: str | None = None) -> Path:
     folder.mkdir()
-    wheel = folder / "tiny-1.0.0-cp311-cp311-manylinux_2_17_x86_64.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("tiny.py", "print('tiny')\n")
-        archive.writestr(
-            "tiny-1.0.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0.0\n"
-        )
-        archive.writestr(
-            "tiny-1.0.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: cp311-cp311-manylinux_2_17_x86_64\n"
-        )
-        archive.writestr("tiny-1.0.0.dist-info/RECORD", "")
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    found = wheel_in(folder, "tiny")
     lock = folder / "requirements.lock"
     lock.write_text(f"--no-index\n--find-links {folder}\ntiny==1.0.0 --hash=sha256:{digest or found}\n")
     return lock
@@ -303,6 +304,11 @@ def test_wheels_are_fetched_once_and_checked_each_time(tmp_path: Path) -> None:
     assert kept.is_file()
     wheel.unlink()
     assert sorted(pip_tree(lock, tmp_path / "two", tmp_path)) == sorted(first)
+    # A further one is fetched alone: the first is nowhere else any more.
+    more = tmp_path / "more.lock"
+    more.write_text(f"{lock.read_text()}small==1.0.0 --hash=sha256:{wheel_in(lock.parent, 'small')}\n")
+    (tmp_path / "more").mkdir()
+    assert {"tiny.py", "small.py"} <= set(pip_tree(more, tmp_path / "more", tmp_path))
     kept.write_bytes(kept.read_bytes()[:-1] + b"x")
     with pytest.raises(VerificationError, match="PackageDigestMismatch") as caught:
         pip_tree(lock, tmp_path / "three", tmp_path)
