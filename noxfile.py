@@ -4,6 +4,7 @@ The environment is already pinned by enter or Nix, so nox makes none. What the p
 command returns is what nox returns (0 good, 1 a finding, 3 not clean, 5 host unfit, …).
 """
 
+import os
 import re
 import subprocess
 import tomllib
@@ -22,11 +23,8 @@ OUT = "out/gates"
 RUNS = "3"
 _UNIT = ("tests/unit", "tests/contracts")
 _LINUX = ("tests/linux", "tests/adversarial", "tests/faults")
-# Of those, the ones that neither capture nor use an engine: others may run beside them.
-_BESIDE = tuple(
-    f"tests/linux/test_{name}.py" for name in ("flake", "image_sources", "installed", "oci_tools")
-)
-_SPREAD = ("-n", "auto", "--dist", "loadfile")
+# Two queues of tests on the machine, which wait for containers half of the time, beside the pure ones.
+_WORKERS = max(3, os.cpu_count() or 1)
 
 
 def _product(session: nox.Session, *arguments: str) -> None:
@@ -93,10 +91,9 @@ def gate_all(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every test, on the real kernel and engine (root); one that cannot run is a failure."""
     session.env["CI"] = "1"
-    pytest = ("python", "-m", "pytest", "-m", "not bench", *session.posargs)
+    pytest = ("python", "-m", "pytest", "-n", str(_WORKERS), "-m", "not bench")
     with _layers_being_built():
-        session.run(*pytest, *_SPREAD, *_BESIDE, *_UNIT)
-    session.run(*pytest, *(f"--ignore={file}" for file in _BESIDE), *_LINUX)
+        session.run(*pytest, *session.posargs, *_LINUX, *_UNIT)
 
 
 @contextmanager
@@ -119,7 +116,8 @@ def _layers_being_built() -> Iterator[None]:
 @nox.session
 def unit(session: nox.Session) -> None:
     """The tests that need neither root nor Docker, on all cores."""
-    session.run("python", "-m", "pytest", *_SPREAD, "-m", "not bench and not linux", *_UNIT, *session.posargs)
+    pytest = ("python", "-m", "pytest", "-n", "auto", "-m", "not bench and not linux")
+    session.run(*pytest, *session.posargs, *_UNIT)
 
 
 @nox.session

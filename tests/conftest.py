@@ -1,11 +1,42 @@
-"""For all tests: where CI is set, a test that did not run is a failure, never a quiet skip."""
+"""For all tests: which may run at once, and that one which did not run is a failure where CI is set."""
 
 import os
 from collections.abc import Generator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.machine"]
+
+# Beside each other run: the pure tests file by file, and two queues on the machine, each with its own engine
+# and capture program. Runs under the run ids of gates are in one of them, because a host has each id once.
+_ON_THE_MACHINE = ("tests/linux/", "tests/adversarial/", "tests/faults/")
+_NO_RUNS = ("test_flake.py", "test_image_sources.py", "test_installed.py", "test_oci_tools.py")
+_UNDER_GATE_IDS = (
+    "test_declared_network.py",
+    "test_gates.py",
+    "test_oracle.py",
+    "test_probe.py",
+    "test_replay.py",
+    "test_runtimes.py",
+)
+
+
+class Queues(LoadScopeScheduling):  # type: ignore[misc] # it carries no types
+    """What stays together, in order, on one worker; what is named first is begun first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if not file.startswith(_ON_THE_MACHINE) or file.endswith(_NO_RUNS):
+            return file
+        return "gates" if file.endswith(_UNDER_GATE_IDS) else "machine"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Queues:
+    """Used by pytest-xdist with `-n`."""
+    config.option.loadscopereorder = False
+    return Queues(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

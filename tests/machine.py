@@ -3,6 +3,7 @@
 Imported where a machine is needed, so that the pure tests run without Docker's SDK.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
     from harness.bench import Bench
 
 MARK = "ASSAY_RUNNER_FAULTS"  # environment variable of all processes that a test session starts
+
+
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test marked `alone` has this machine to itself, among all on the machine that run beside each other.
+
+    Who waits to be alone lets nobody else in before (the first lock), so it waits for one test at most.
+    """
+    if request.node.get_closest_marker("linux") is None:
+        yield
+        return
+    kind = fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH
+    with Path(__file__).open() as inside, Path(__file__).with_name("conftest.py").open() as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(inside, kind)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -71,8 +71,8 @@ def test_a_daemon_that_left_its_session_is_still_the_agent(watch: Watch) -> None
 def test_a_daemon_does_not_outlive_its_agent(watch: Watch) -> None:
     """The first process of a pid namespace takes all others with it (pid_namespaces(7)): no late write."""
     begun = time.monotonic()
-    archive = watch(DAEMON.format(delay=30))
-    assert time.monotonic() - begun < 25
+    archive = watch(DAEMON.format(delay=300))
+    assert time.monotonic() - begun < 120
     assert archive.actions("/workspace/late") == set()
     assert archive.members[ACCOUNTING]["survivors"] == 0
     tree = {process["process"] for process in archive.members["companion/processes.json"]["processes"]}

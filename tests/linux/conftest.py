@@ -20,6 +20,8 @@ from harness.host.cgroup import CgroupRoot, Slice, find_root
 from harness.host.state import RunFolder, State
 
 PROBE_IMAGE = "assay-runner-test/probe:1"
+# Of the run ids of these tests: whose a cgroup is can be told by nothing else.
+RUN_PREFIX = f"test_{os.getpid()}_"
 
 Run = Callable[..., RoleContainer]
 
@@ -56,7 +58,7 @@ def probe_image(engine: docker.DockerClient, probe: Path) -> Iterator[str]:
 
 @pytest.fixture
 def run_id() -> str:
-    return f"test_{uuid.uuid4().hex[:12]}"
+    return f"{RUN_PREFIX}{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
@@ -110,4 +112,4 @@ def nothing_left(cgroup_root: CgroupRoot) -> Iterator[None]:
 
 
 def _ours(root: CgroupRoot) -> set[str]:
-    return {folder for folder, _, _ in os.walk(root.mount) if "test_" in Path(folder).name}
+    return {folder for folder, _, _ in os.walk(root.mount) if RUN_PREFIX in Path(folder).name}

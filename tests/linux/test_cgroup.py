@@ -53,7 +53,7 @@ def test_populated_kill_and_empty(run_slice: Slice, spawn: Spawn) -> None:
     assert len(run_slice.pids()) == 4
     started = time.monotonic()
     assert not run_slice.wait_empty(timeout_s=0.2)
-    assert 0.2 <= time.monotonic() - started < 2
+    assert 0.2 <= time.monotonic() - started < 30
     assert run_slice.kill(Role.SUBJECT) == 2
     assert run_slice.wait_empty(Role.SUBJECT, timeout_s=60)
     assert not run_slice.wait_empty(timeout_s=0)
@@ -70,7 +70,7 @@ def test_wait_empty_wakes_up_at_the_end(run_slice: Slice, spawn: Spawn) -> None:
     killer.start()
     started = time.monotonic()
     assert run_slice.wait_empty(timeout_s=60)
-    assert 0.2 < time.monotonic() - started < 5
+    assert 0.2 < time.monotonic() - started < 30
     killer.join()
     _reap(process)
 
@@ -110,6 +110,7 @@ def test_place(run_slice: Slice) -> None:
         process.kill()
 
 
+@pytest.mark.alone
 def test_remove_is_refused_while_in_use_then_removes_all(run_id: str, cgroup_root: CgroupRoot) -> None:
     made = Slice.create(f"{run_id}_b")
     deeper = made.role_path(Role.SUBJECT) / "container" / "nested"

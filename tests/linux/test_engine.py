@@ -291,7 +291,7 @@ def test_exit_code_and_timeout(run: Run) -> None:
     sleeper.start()
     started = time.monotonic()
     assert sleeper.wait(0.3) is None
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert sleeper.state_pid() > 0
     sleeper.kill()
     assert sleeper.wait(60) == 128 + signal.SIGKILL
@@ -376,6 +376,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.alone
 def test_sweep_finds_what_a_killed_harness_left_and_spares_the_living(
     engine: docker.DockerClient, state: State, probe_image: str, run: Run, run_id: str, run_slice: Slice
 ) -> None:

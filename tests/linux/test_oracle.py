@@ -17,6 +17,7 @@ from harness.gates.catalog import find_fixture
 from harness.host.state import State
 from harness.plan import FIXTURES, Plan, plan_fixture, plan_image
 from harness.run import Measured, measure
+from tests.linux.conftest import RUN_PREFIX
 from tests.linux.strace import Call, below, calls_of, parse, traced, unescaped
 
 pytestmark = pytest.mark.linux
@@ -203,7 +204,11 @@ def test_ebpf_and_strace_tell_the_same_of_an_agent_with_tools(bench: Bench, tmp_
         bench.client, fixture.file.image, state=bench.state.root, fixtures=FIXTURES, progress=print
     )
     plan = plan_fixture(
-        fixture, run_id="test_oracle", image=image.tag, image_id=image.id, runtime_roots=image.runtime_roots
+        fixture,
+        run_id=f"{RUN_PREFIX}oracle",
+        image=image.tag,
+        image_id=image.id,
+        runtime_roots=image.runtime_roots,
     )
     measured, ebpf, strace = both_witnesses(bench, plan, tmp_path)
     assert differences(ebpf, strace) == []
@@ -222,7 +227,7 @@ def test_ebpf_and_strace_tell_the_same_of_every_kind_of_change(bench: Bench, tmp
     )
     plan = plan_image(
         ("/usr/bin/python3.11", "-I", "-S", "-B", "-c", AGENT),
-        run_id="test_oracle",
+        run_id=f"{RUN_PREFIX}oracle",
         image=image.tag,
         image_id=image.id,
         runtime_roots=image.runtime_roots,

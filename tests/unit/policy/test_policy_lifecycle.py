@@ -40,7 +40,7 @@ def test_a_bridge_without_proxy_gives_up_with_a_reason(rig: "Rig") -> None:
     started = time.monotonic()
     bridge = rig.bridge()
     assert bridge.process.wait(60) == 1
-    assert 4.5 < time.monotonic() - started < 10
+    assert 4.5 < time.monotonic() - started < 60
     assert bridge.process.stderr is not None
     assert bridge.process.stderr.read().decode() == (
         f"assay-bridge: no policy proxy at {rig.listen}: No such file or directory\n"

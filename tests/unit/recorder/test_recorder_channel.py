@@ -227,7 +227,7 @@ def test_waiting_for_an_event(tmp_path: Path, peers: list[Peer]) -> None:
     with Recorder([decisions(tmp_path)]) as recorder:
         started = time.monotonic()
         assert recorder.wait_for("decisions", "ready", 0.2) is None
-        assert 0.2 <= time.monotonic() - started < 2
+        assert 0.2 <= time.monotonic() - started < 30
         peers.append(Peer(tmp_path / "d.sock"))
         peers[0].send(b'no json\n[]\n{"type":"other"}\n')
         timer = threading.Timer(0.2, peers[0].send, [json.dumps({"type": "ready", "n": 1}).encode() + b"\n"])
