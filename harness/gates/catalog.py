@@ -92,15 +92,27 @@ def gate_name(fixture: Fixture) -> str:
 
 
 def find_fixture(name: str, root: Path | None = None) -> Fixture:
-    """By name ("folder" or "folder:scenario"), by path of a folder, or by its gate's name."""
+    """By name ("folder" or "folder:scenario"), by path of a folder, or by its gate's name.
+
+    Only a gate's name takes a look at every fixture, so one that is broken stands in no other's way.
+    """
     folder, _, scenario = name.rpartition(":") if ":" in name else (name, "", "")
     if (Path(folder) / "fixture.toml").is_file():
         fixtures = [load_fixture(Path(folder).resolve())]
         name = ":".join(filter(None, (fixtures[0].name, scenario)))
     else:
-        fixtures = all_fixtures(root)
+        fixtures = _of_name(folder, root) or all_fixtures(root)
     for fixture in (way for one in fixtures for way in (one, *one.scenarios)):
         if name in (fixture.name, fixture.file.gate.name if fixture.file.gate else None):
             return fixture
-    known = ", ".join(one.name + " (candidate)" * one.file.candidate for one in fixtures)
+    listed = [fixtures[0], *fixtures[0].scenarios] if len(fixtures) == 1 else fixtures
+    known = ", ".join(one.name + " (candidate)" * one.file.candidate for one in listed)
     raise InputError(f"no fixture or gate named {name!r}", hint=f"known: {known}; or give a fixture's folder")
+
+
+def _of_name(folder: str, root: Path | None) -> list[Fixture]:
+    """The first fixture in a folder of this name, if there is one."""
+    for place in _roots(root):
+        if folder == Path(folder).name and (place / folder / "fixture.toml").is_file():
+            return [load_fixture(place / folder)]
+    return []

@@ -69,6 +69,28 @@ def test_a_candidate_can_be_probed(root: Path) -> None:
     assert list(ways(find_fixture("new", root))) == list(ways(find_fixture("known", root)))
 
 
+@pytest.mark.parametrize("name", ["new", "new:multi-tool"])
+def test_a_broken_neighbour_stands_in_no_ones_way(root: Path, name: str) -> None:
+    """It does for whoever asks for a gate, whose name may stand in any fixture."""
+    (root / "known" / "fixture.toml").write_text("name = ")
+    assert find_fixture(name, root).name == name
+    for broken in ("known", "new-kernel-policy", "no-such"):
+        with pytest.raises(InputError, match="not valid TOML") as refused:
+            find_fixture(broken, root)
+        assert refused.value.place.startswith(str(root / "known" / "fixture.toml"))
+
+
+@pytest.mark.parametrize("name", ["../new", "./new", "a/../new", "."])
+def test_a_name_leads_out_of_no_folder(root: Path, name: str) -> None:
+    with pytest.raises(InputError, match="no fixture or gate named"):
+        find_fixture(name, root / "known")
+
+
+def test_an_unknown_scenario_gets_the_known_ones(root: Path) -> None:
+    with pytest.raises(InputError, match=r"known: new.*, new:multi-tool.*; or give"):
+        find_fixture("new:other", root)
+
+
 def test_a_list_of_names_says_which_are_candidates(root: Path) -> None:
     with pytest.raises(InputError) as refused:
         find_fixture("no-such", root)
