@@ -106,7 +106,7 @@ def _attest(arguments: argparse.Namespace, progress: Progress) -> int:
     from harness.bundle.attest import statement_of
     from harness.bundle.signing import load_signer, sign
     from harness.bundle.verify import check
-    from harness.bundle.writer import write_whole
+    from harness.bundle.whole_file import write_whole
 
     signer = load_signer(arguments.key)
     archive = check(arguments.archive)

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from harness.bundle.reader import Limits
 from harness.bundle.verify import check
-from harness.bundle.writer import write_whole
+from harness.bundle.whole_file import write_whole
 from harness.contracts.attestation import BUNDLE_MEDIA_TYPE, BUNDLE_SUFFIX, MAX_BUNDLE
 from harness.contracts.canonical import load_json, sha256_of, to_bytes
 from harness.contracts.converter import ContractError

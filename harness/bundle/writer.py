@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.bundle.layout import MEMBER_ORDER, gzip_bytes, tar_bytes
-from harness.bundle.whole_file import whole_file
+from harness.bundle.whole_file import write_whole
 from harness.contracts import correlation, health, surface
 from harness.contracts.canonical import load_json, sha256_of, to_bytes
 from harness.contracts.companion import COMPANION_SCHEMAS
@@ -116,9 +116,3 @@ def _refuse_bad_health(data: bytes) -> None:
     except ContractError as error:
         identity = error.identity if isinstance(error, RuleError) else error.message
         raise ArchiveRefusedError(f"ObservationHealth({identity})", str(error), place=HEALTH) from None
-
-
-def write_whole(path: Path, data: bytes, what: str) -> None:
-    """Replace the file at `path`, or leave everything as it was; errors as `whole_file`."""
-    with whole_file(path, what) as stream:
-        stream.write(data)

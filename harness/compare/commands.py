@@ -2,8 +2,8 @@
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
+from harness.bundle.whole_file import write_whole
 from harness.compare.capability import to_json
 from harness.compare.claims import claims as claims_of
 from harness.compare.drift import drift as drift_of
@@ -15,7 +15,7 @@ from harness.contracts.converter import unstructure
 from harness.contracts.fidelity import Decision
 from harness.contracts.pretty import pretty
 from harness.contracts.runtime_drift import DriftReport, RenderKind
-from harness.errors import FindingError, InputError
+from harness.errors import FindingError
 
 Say = Callable[[str], None]
 _SHOWN = 3  # values of a row in the text form
@@ -28,7 +28,7 @@ def drift(arguments: argparse.Namespace, say: Say) -> int:
     a, b = load_arm(arguments.a), load_arm(arguments.b)
     annotation = annotate(a, b)
     if arguments.coverage_annotation_out:
-        _write(arguments.coverage_annotation_out, to_json(annotation))
+        write_whole(arguments.coverage_annotation_out, to_json(annotation), "annotation")
     report = drift_of(a, b, options)
     say(pretty(unstructure(report)) if arguments.format == "json" else _drift_text(report))
     blocked = [text for text, kind, dimension in asserted if is_blocked(annotation, kind, dimension)]
@@ -67,15 +67,6 @@ def _options(arguments: argparse.Namespace) -> DriftOptions:
         network_aliases=arguments.network_alias,
         network_cidrs=arguments.network_cidr,
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise InputError(
-            f"cannot be written: {error.strerror}", place=str(path), hint="name a file that you may write"
-        ) from None
 
 
 def _drift_text(report: DriftReport) -> str:

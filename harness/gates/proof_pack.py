@@ -9,7 +9,7 @@ from harness.bundle.proof_files import tar_of
 from harness.bundle.proof_gates import selected_of, summary_of
 from harness.bundle.proof_pack import NoSourceError, make_pack
 from harness.bundle.reader import read_archive
-from harness.bundle.writer import write_whole
+from harness.bundle.whole_file import write_whole
 from harness.contracts.proof_pack import DECISION_LOG, GATE_LOG, GATE_SOURCE, GATES, SUMMARY
 from harness.errors import AssayError, EnvironmentUnfitError, InputError
 from harness.gates.catalog import all_gates, gate_name

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from harness.bundle.verify import check as verified
+from harness.bundle.whole_file import write_whole
 from harness.compare import baseline as baselines
 from harness.compare.capability import capability_diff, to_json
 from harness.compare.cross_runtime import runtime_side
@@ -141,17 +142,4 @@ def _write(data: bytes, output: Path | None) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    target = output.resolve()
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        if target.exists() and not target.is_file():
-            target.write_bytes(data)  # a device or a pipe is written to, never replaced
-            return
-        partial.write_bytes(data)
-        partial.replace(target)
-    except OSError as error:
-        if partial.is_file():
-            partial.unlink()
-        raise InputError(
-            f"cannot be written: {error.strerror}", place=str(output), hint="name a file that you may write"
-        ) from None
+    write_whole(output.resolve(), data, "output")

@@ -122,7 +122,7 @@ def damaged(members: Members) -> None:
         (None, ["--format", "json", "--granularity", "prefix"], 2, "add --contract v1"),
         (drop_companion, ["--contract", "v1"], 2, "leave --contract out"),
         (None, ["--cross-runtime"], 2, "without --cross-runtime"),
-        (None, ["-o", "no/such/folder/x"], 2, "name a file that you may write"),
+        (None, ["-o", "no/such/folder/x"], 2, "name a file in a folder that exists"),
         (damaged, [], 4, "do not use this archive"),
     ],
 )
