@@ -14,11 +14,12 @@ from harness.bench import Bench
 from harness.bundle.verify import check
 from harness.bundle.writer import write_archive
 from harness.engine.daemon import engine_status, ensure_engine, stop_engine
-from harness.engine.locked_images import RunImage, image_for_run, refresh_lock
+from harness.engine.locked_images import image_for_run, refresh_lock
 from harness.engine.lookup import find_image
 from harness.errors import CommandFailedError, EnvironmentUnfitError, InputError
 from harness.evidence.assemble import RunContext, assemble
 from harness.evidence.drop_diagnostics import drop_diagnostics
+from harness.evidence.image import NO_IMAGE, RunImage
 from harness.evidence.model import ChannelLog, Observation, RoleOutcome
 from harness.gates.catalog import find_fixture
 from harness.host.state import default_state
@@ -31,7 +32,6 @@ from harness.spec import Fixture
 
 _STDERR = "-"
 _ATTACH = "raw_tracepoint+cgroup_sock_addr"
-_NO_IMAGE = RunImage("", "", ())  # for a plan that is made only to see whether it can be
 
 
 def run(arguments: argparse.Namespace, progress: Progress) -> int:
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> int:
         raise InputError("a fixture brings its own command and inputs", place="run", hint="use --image")
     fixture = find_fixture(arguments.fixture) if arguments.fixture else None
     # Bad input ends here: the same plan is made again below, once the image is known.
-    run_id = _planned(arguments, fixture, _NO_IMAGE, arguments.run_id).spec.run_id
+    run_id = _planned(arguments, fixture, NO_IMAGE, arguments.run_id).spec.run_id
     output = output_file(arguments.output, run_id)
     if arguments.drop_diagnostics not in (None, _STDERR):
         output_file(Path(arguments.drop_diagnostics), run_id)
@@ -58,8 +58,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> int:
                 unlocked=arguments.image_unlocked,
             )
         else:
-            identity, roots = find_image(bench.client, arguments.image)
-            image = RunImage(arguments.image, identity, roots)
+            image = find_image(bench.client, arguments.image)
         measured = measure(bench, _planned(arguments, fixture, image, run_id))
         measured.write(output)
         if arguments.drop_diagnostics is not None:
@@ -110,23 +109,9 @@ def _planned(
     arguments: argparse.Namespace, fixture: Fixture | None, image: RunImage, run_id: str | None
 ) -> Plan:
     if fixture is not None:
-        return plan_fixture(
-            fixture,
-            run_id=run_id,
-            image=image.tag,
-            image_id=image.id,
-            runtime_roots=image.runtime_roots,
-            image_locked=image.locked,
-            image_files=image.files,
-        )
+        return plan_fixture(fixture, image, run_id=run_id)
     return plan_image(
-        arguments.tail,
-        run_id=run_id,
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
-        inputs=arguments.work,
-        deadline_s=arguments.deadline,
+        arguments.tail, image, run_id=run_id, inputs=arguments.work, deadline_s=arguments.deadline
     )
 
 
@@ -171,9 +156,7 @@ def _contract_only(arguments: argparse.Namespace, progress: Progress) -> int:
         survivors=0,
         elapsed_ms=int((time.monotonic() - begun) * 1000),
     )
-    context = RunContext(
-        spec=spec, fixture="", image="", image_id="", runtime_roots=(), deadline_s=0.0, witnesses=()
-    )
+    context = RunContext(spec=spec, fixture="", image=NO_IMAGE, deadline_s=0.0, witnesses=())
     assembled = assemble(observation, context)
     write_archive(output, assembled.v0, assembled.companion, spec.run_id)
     _say_written(progress, output, spec.run_id, clean=assembled.clean)

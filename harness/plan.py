@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from harness.errors import InputError
 from harness.evidence.assemble import RunContext
-from harness.evidence.image_files import ImageFiles
+from harness.evidence.image import RunImage
 from harness.evidence.model import Role
 from harness.policy.check import check_policy
 from harness.spec import Fixture, RunSpec, SubjectSpec, ToolsSpec
@@ -41,17 +41,11 @@ _MAX_INPUT_BYTES = 1 << 30
 
 @frozen(kw_only=True)
 class Plan:
-    """`spec` is valid, `inputs` and `policy` exist, `image_id` is in the engine.
-
-    image_locked  `image_id` is the one in the image's lock
-    image_files   what is in the image, None if it is not known
-    """
+    """`spec` is valid, `inputs` and `policy` exist, the engine has the image."""
 
     spec: RunSpec
     name: str
-    image: str
-    image_id: str
-    runtime_roots: tuple[str, ...]
+    image: RunImage
     subject: SubjectSpec
     witnesses: tuple[str, ...]
     network: str = "none"
@@ -59,8 +53,6 @@ class Plan:
     inputs: Path | None = None
     tools: ToolsSpec | None = None
     policy: Path | None = None
-    image_locked: bool = False
-    image_files: ImageFiles | None = None
 
     @property
     def proxy_command(self) -> tuple[str, ...]:
@@ -92,10 +84,6 @@ class Plan:
             spec=self.spec,
             fixture=self.name,
             image=self.image,
-            image_id=self.image_id,
-            image_locked=self.image_locked,
-            image_files=self.image_files,
-            runtime_roots=self.runtime_roots,
             deadline_s=float(self.subject.deadline_s),  # an int is written differently
             witnesses=self.witnesses,
             network=self.network,
@@ -112,16 +100,7 @@ class Plan:
         )
 
 
-def plan_fixture(
-    fixture: Fixture,
-    *,
-    run_id: str | None,
-    image_id: str,
-    image: str,
-    runtime_roots: tuple[str, ...],
-    image_locked: bool = False,
-    image_files: ImageFiles | None = None,
-) -> Plan:
+def plan_fixture(fixture: Fixture, image: RunImage, *, run_id: str | None) -> Plan:
     """A fixture's run. InputError for a bad run id, policy or input; nothing has been started then."""
     file = fixture.file
     if fixture.policy is not None:
@@ -132,8 +111,6 @@ def plan_fixture(
         spec=spec,
         name=fixture.name,
         image=image,
-        image_id=image_id,
-        runtime_roots=runtime_roots,
         subject=file.subject,
         witnesses=file.witnesses,
         network=file.network,
@@ -141,18 +118,14 @@ def plan_fixture(
         inputs=fixture.inputs,
         tools=file.tools,
         policy=fixture.policy,
-        image_locked=image_locked,
-        image_files=image_files,
     )
 
 
 def plan_image(
     command: tuple[str, ...],
+    image: RunImage,
     *,
     run_id: str | None,
-    image: str,
-    image_id: str,
-    runtime_roots: tuple[str, ...],
     inputs: Path | None,
     deadline_s: float,
 ) -> Plan:
@@ -167,10 +140,8 @@ def plan_image(
         input_digests(inputs)
     return Plan(
         spec=spec,
-        name=image,
+        name=image.tag,
         image=image,
-        image_id=image_id,
-        runtime_roots=runtime_roots,
         subject=subject,
         witnesses=("kernel",),
         inputs=inputs,

@@ -24,10 +24,12 @@ from harness.contracts.replay_kit import (
     input_file,
     layer_file,
 )
+from harness.engine.borrowed_images import borrowed_image
 from harness.engine.file_list import image_files
-from harness.engine.saved_images import SavedImage, files_of, loaded_image
+from harness.engine.saved_images import SavedImage, files_of
 from harness.errors import AssayError, EnvironmentUnfitError, InputError, VerificationError
 from harness.evidence.assemble import runspec_document
+from harness.evidence.image import RunImage
 from harness.plan import Plan
 from harness.policy.check import check_policy
 from harness.run import Measured, measure
@@ -89,7 +91,7 @@ def open_kit(path: Path, scratch: Path, admit: Admit) -> ReadyKit:
 
 def replay(bench: Bench, ready: ReadyKit) -> Measured:
     """Load the image, if the engine does not have it, and measure the run. Errors as `measure`."""
-    with loaded_image(bench.client, ready.image):
+    with borrowed_image(bench.client, bench.state, ready.image):
         return measure(bench, ready.plan)
 
 
@@ -116,10 +118,7 @@ def planned(found: KitContents, *, inputs: Path | None, policy: Path | None, lay
     plan = Plan(
         spec=RunSpec(runspec.command, runspec.run_id, agent_shim=runspec.agent_shim, env=dict(runspec.env)),
         name=runspec.fixture,
-        image=runspec.image,
-        image_id=runspec.image_id,
-        image_locked=runspec.image_locked,
-        runtime_roots=runspec.runtime_roots,
+        image=RunImage(runspec.image, runspec.image_id, runspec.runtime_roots, runspec.image_locked),
         subject=SubjectSpec(command=runspec.command, deadline_s=runspec.deadline_s),
         witnesses=runspec.witnesses,
         network=runspec.network,
@@ -138,7 +137,7 @@ def planned(found: KitContents, *, inputs: Path | None, policy: Path | None, lay
                 place=f"{place} at /image_files_sha256",
                 hint="the archive is of another image, or another version of assay-runner made it",
             )
-        plan = evolve(plan, image_files=files)
+        plan = evolve(plan, image=evolve(plan.image, files=files))
     data = to_bytes(unstructure(runspec_document(plan.context())))
     differing = first_divergence(found.archive.members[RUNSPEC], data, RUNSPEC)
     if differing is not None:

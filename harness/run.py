@@ -257,7 +257,7 @@ def _created(
         spec = ContainerSpec(
             run_id=plan.spec.run_id,
             role=role,
-            image=plan.image_id,
+            image=plan.image.id,
             command=command,
             cgroup_parent=slice_.cgroup_parent(role),
             env=env,

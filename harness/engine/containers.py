@@ -17,6 +17,7 @@ from docker.types import LogConfig, Mount, Ulimit
 from requests.exceptions import ReadTimeout, RequestException
 
 from harness.engine import seccomp
+from harness.engine.borrowed_images import return_image
 from harness.errors import EnvironmentUnfitError, InputError
 from harness.evidence.model import Role
 from harness.host import cgroup
@@ -171,7 +172,7 @@ class RoleContainer:
 
 
 def sweep_dead_runs(client: docker.DockerClient, state: State) -> list[str]:
-    """Remove all that dead runs left: processes, containers, slices, folders. Gives their names.
+    """Remove all that dead runs left: processes, containers, slices, images, folders. Gives their names.
 
     Thaws before it kills, because a run may have died while its slice was frozen. Runs that are
     alive are not touched, nor those of another state folder that uses the same engine.
@@ -186,6 +187,7 @@ def sweep_dead_runs(client: docker.DockerClient, state: State) -> list[str]:
         dead.wait_empty(timeout_s=10.0)
         dead.remove()
     for folder in folders:
+        return_image(client, folder)
         folder.remove()
     return sorted({*swept, *(s.run_id for s in slices), *(f.run_id for f in folders)})
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.evidence.image_files import ImageFiles
+from harness.evidence.image import ImageFiles
 
 _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 FILE, PROGRAM, FOLDER, LINK = "100644", "100755", "040000", "120000"

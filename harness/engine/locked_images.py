@@ -34,22 +34,8 @@ from harness.engine.layer_plans import check_downloads
 from harness.engine.layers import check_layer
 from harness.engine.recipe import Recipe, load_recipe
 from harness.errors import EvidenceError, VerificationError
-from harness.evidence.image_files import ImageFiles
+from harness.evidence.image import RunImage
 from harness.host.state import State
-
-
-@frozen
-class RunImage:
-    """What a run is given: `id` is what the containers are made from, `tag` is for people.
-
-    `locked`: the ID is the one in the image's lock. `files` None: not known.
-    """
-
-    tag: str
-    id: str
-    runtime_roots: tuple[str, ...]
-    locked: bool = False
-    files: ImageFiles | None = None
 
 
 @frozen

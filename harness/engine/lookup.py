@@ -6,12 +6,13 @@ from typing import Any
 from docker.errors import APIError, ImageNotFound
 
 from harness.errors import InputError
+from harness.evidence.image import RunImage
 
 ROOTS_LABEL = "dev.assay.runner.runtime_roots"
 
 
-def find_image(client: Any, name: str) -> tuple[str, tuple[str, ...]]:
-    """(image ID, runtime roots that its label declares). InputError if the engine does not have it."""
+def find_image(client: Any, name: str) -> RunImage:
+    """With the runtime roots that its label declares. InputError if the engine does not have it."""
     try:
         image = client.images.get(name)
     except (ImageNotFound, APIError):
@@ -24,4 +25,5 @@ def find_image(client: Any, name: str) -> tuple[str, tuple[str, ...]]:
         roots = json.loads((image.labels or {}).get(ROOTS_LABEL, "[]"))
     except ValueError:
         roots = []
-    return image.id, tuple(root for root in roots if isinstance(root, str) and root.startswith("/"))
+    declared = tuple(root for root in roots if isinstance(root, str) and root.startswith("/"))
+    return RunImage(name, image.id, declared)

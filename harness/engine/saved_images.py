@@ -1,21 +1,18 @@
-"""Images that leave an engine and enter one, as their config and their layers and nothing else.
+"""Images that leave an engine, as their config and their layers and nothing else.
 
 `docker save` writes whatever its version likes around them; the config's digest is the image's ID, and
 it names the digests of the layers (OCI image spec), so these bytes are the same from every engine.
 """
 
 import hashlib
-import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from docker.errors import APIError, DockerException, ImageNotFound
-from requests.exceptions import RequestException
+from docker.errors import DockerException
 
 from harness.bundle.kit_contents import diff_ids
 from harness.engine import file_list
@@ -24,7 +21,6 @@ from harness.engine.images import engine_id
 from harness.errors import EnvironmentUnfitError, InputError, VerificationError
 
 _CHUNK = 1 << 20
-_BLOCK = tarfile.BLOCKSIZE
 
 
 @frozen
@@ -94,36 +90,6 @@ def _saved(whole: Path, identity: str, folder: Path) -> SavedImage:
     return saved
 
 
-@contextmanager
-def loaded_image(client: Any, image: SavedImage) -> Iterator[None]:
-    """The image in the engine for as long as the block lasts; it stays if it was there before.
-
-    It gets no tag: a stranger's image takes no name. EnvironmentUnfitError if the engine does not take it.
-    """
-    if engine_id(client, image.id) is not None:
-        yield
-        return
-    try:
-        client.api.load_image(_docker_archive(image))
-        found = engine_id(client, image.id)
-    except (DockerException, RequestException) as error:
-        raise EnvironmentUnfitError(
-            f"the engine does not take the image {image.id}: {error}", hint="see the engine's log"
-        ) from None
-    if found != image.id:
-        raise EnvironmentUnfitError(
-            f"the engine keeps the image under another ID than {image.id}",
-            hint='turn its containerd image store off: {"features": {"containerd-snapshotter": false}}',
-        )
-    try:
-        yield
-    finally:
-        try:
-            client.api.remove_image(image.id)
-        except (ImageNotFound, APIError):
-            pass  # somebody else uses it meanwhile, or has removed it
-
-
 def files_of(layers: Sequence[Path]) -> list[Listed]:
     """What is at each path of an image that this program built (harness.engine.layers), from its layers.
 
@@ -165,25 +131,3 @@ def _extract(tar: tarfile.TarFile, name: str, path: Path) -> str:
             digest.update(chunk)
             target.write(chunk)
     return f"sha256:{digest.hexdigest()}"
-
-
-def _docker_archive(image: SavedImage) -> Iterator[bytes]:
-    """The image as `docker load` reads it, without a tag; made while it is sent."""
-    config = f"{image.id.removeprefix('sha256:')}.json"
-    names = {digest: f"{digest.removeprefix('sha256:')}/layer.tar" for digest, _ in image.layers}
-    layers = [names[digest] for digest, _ in image.layers]
-    manifest = json.dumps([{"Config": config, "RepoTags": None, "Layers": layers}]).encode()
-    members: Mapping[str, bytes | Path] = {
-        config: image.config,
-        "manifest.json": manifest,
-        **{names[digest]: path for digest, path in image.files.items()},
-    }
-    for name, part in members.items():
-        info = tarfile.TarInfo(name)
-        info.size = len(part) if isinstance(part, bytes) else part.stat().st_size
-        yield info.tobuf(tarfile.GNU_FORMAT)
-        with io.BytesIO(part) if isinstance(part, bytes) else part.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                yield chunk
-        yield bytes(-info.size % _BLOCK)
-    yield bytes(2 * _BLOCK)

@@ -33,7 +33,7 @@ from harness.evidence.attribute import attribute, read_calls
 from harness.evidence.classify import Classified, Command, Context, EventClass, classify
 from harness.evidence.correlate import correlate, surface
 from harness.evidence.health import derive_health
-from harness.evidence.image_files import ImageFiles
+from harness.evidence.image import RunImage
 from harness.evidence.kernel_v0 import kernel_events_v0
 from harness.evidence.kernel_v1 import kernel_events_v1
 from harness.evidence.layers import PolicyLayer, SdkLayer, policy_layer, sdk_layer
@@ -47,9 +47,6 @@ from harness.spec import RunSpec
 class RunContext:
     """What was declared before the run; `spec.env` is what the runner set for the subject.
 
-    image_id       content identity of the image (sha256:...)
-    image_locked   it is the one that the image's lock names
-    image_files    what is in the image, None if it is not known
     tools_env      what the fixture set for the tools; None without tools, as is `tools_legacy`
     tools_legacy   the proxy answers server/discover itself
     plumbing       per role, argv of every program that belongs to the run itself
@@ -62,9 +59,7 @@ class RunContext:
 
     spec: RunSpec
     fixture: str
-    image: str
-    image_id: str
-    runtime_roots: tuple[str, ...]
+    image: RunImage
     deadline_s: float
     witnesses: tuple[str, ...]
     network: str = "none"
@@ -78,8 +73,6 @@ class RunContext:
     inputs: Mapping[str, str] = Factory(dict)
     input_folders: tuple[str, ...] = ()
     control_prefix: str = "/run/assay"
-    image_locked: bool = False
-    image_files: ImageFiles | None = None
 
     @property
     def run_id(self) -> str:
@@ -87,8 +80,8 @@ class RunContext:
 
     @property
     def classification(self) -> Context:
-        known = self.image_files.paths if self.image_files else None
-        return Context(self.runtime_roots, self.plumbing, self.control_prefix, known, self.volatile)
+        known = self.image.files.paths if self.image.files else None
+        return Context(self.image.runtime_roots, self.plumbing, self.control_prefix, known, self.volatile)
 
 
 @frozen(kw_only=True)
@@ -259,17 +252,18 @@ def _problem_places(evidence: _Evidence) -> tuple[str, ...]:
 
 def runspec_document(context: RunContext) -> RunSpecDocV1:
     """companion/runspec.json of a run with these declarations."""
+    image = context.image
     return RunSpecDocV1(
         run_id=context.run_id,
         agent_shim=context.spec.agent_shim,
         command=tuple(context.spec.command),
         env=dict(sorted(context.spec.env.items())),
         fixture=context.fixture,
-        image=context.image,
-        image_id=context.image_id,
-        image_locked=context.image_locked,
-        image_files_sha256=context.image_files.sha256 if context.image_files else None,
-        runtime_roots=context.runtime_roots,
+        image=image.tag,
+        image_id=image.id,
+        image_locked=image.locked,
+        image_files_sha256=image.files.sha256 if image.files else None,
+        runtime_roots=image.runtime_roots,
         deadline_s=context.deadline_s,
         witnesses=context.witnesses,
         network=context.network,

@@ -13,8 +13,9 @@ from harness.contracts.canonical import to_bytes
 from harness.contracts.converter import unstructure
 from harness.contracts.probe_report import ProbeReport
 from harness.engine.image_lock import read_lock
-from harness.engine.locked_images import RunImage, image_for_run
+from harness.engine.locked_images import image_for_run
 from harness.errors import InputError
+from harness.evidence.image import RunImage
 from harness.evidence.model import Role
 from harness.gates.candidate import IDENTICAL, MULTI, NO_ID, SINGLE, TARGET, Declared, Seen, judge, seen
 from harness.gates.determinism import divergences
@@ -89,15 +90,7 @@ def _run(bench: Bench, fixture: Fixture, image: RunImage, folder: Path, task: st
         inputs = Path(shutil.copytree(fixture.inputs, Path(scratch) / "inputs"))
         if task:
             (inputs / TASK).write_text(task, encoding="utf-8")
-        plan = plan_fixture(
-            fixture,
-            run_id=run_id,
-            image=image.tag,
-            image_id=image.id,
-            runtime_roots=image.runtime_roots,
-            image_locked=image.locked,
-            image_files=image.files,
-        )
+        plan = plan_fixture(fixture, image, run_id=run_id)
         measured = measure(bench, evolve(plan, inputs=inputs))
     measured.write(archive)
     (folder / LOG).write_bytes(measured.decision_log)

@@ -13,8 +13,9 @@ from harness.bench import Bench
 from harness.contracts.canonical import to_bytes
 from harness.contracts.converter import unstructure
 from harness.contracts.gate_summary import GateResultSummary, GateSummary, RunSummary
-from harness.engine.locked_images import RunImage, image_for_run
+from harness.engine.locked_images import image_for_run
 from harness.errors import AssayError, InputError
+from harness.evidence.image import RunImage
 from harness.gates.acceptance import failures
 from harness.gates.catalog import gate_name
 from harness.gates.determinism import divergences
@@ -99,15 +100,7 @@ def _run_gate(
 ) -> GateResult:
     gate = fixture.file.gate
     assert gate is not None, "catalog gives only fixtures with a gate"
-    plan = plan_fixture(
-        fixture,
-        run_id=gate.run_id,
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
-        image_locked=image.locked,
-        image_files=image.files,
-    )
+    plan = plan_fixture(fixture, image, run_id=gate.run_id)
     if folder.exists():
         shutil.rmtree(folder)
     scenario = f" ({gate.scenario})" if gate.scenario else ""

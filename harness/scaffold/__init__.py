@@ -5,6 +5,7 @@ from pathlib import Path
 
 from harness.engine.recipe import NAME, NAME_RULE, load_recipe
 from harness.errors import InputError
+from harness.evidence.image import NO_IMAGE
 from harness.plan import plan_fixture
 from harness.spec import load_fixture
 
@@ -46,5 +47,5 @@ def _fill(folder: Path, name: str, runtime: str) -> None:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_text(path.read_text(encoding="utf-8").replace(MARK, name), encoding="utf-8")
     fixture = load_fixture(folder)  # what is wrong with a template is found here, not by who uses it
-    roots = load_recipe(folder).file.runtime_roots
-    plan_fixture(fixture, run_id=None, image="", image_id="", runtime_roots=roots)
+    load_recipe(folder)
+    plan_fixture(fixture, NO_IMAGE, run_id=None)

@@ -23,6 +23,7 @@ from harness.capture.session import CaptureSession
 from harness.engine.daemon import ensure_engine
 from harness.engine.images import BuiltImage, ensure_image
 from harness.evidence.assemble import assemble
+from harness.evidence.image import RunImage
 from harness.evidence.model import CaptureAccounting, KernelRecord, Kind, Role
 from harness.gates.catalog import find_fixture
 from harness.host.cgroup import Slice
@@ -290,10 +291,8 @@ def test_a_whole_run(report: list[str]) -> None:
 def s5_plan(image: BuiltImage) -> Plan:
     return plan_fixture(
         find_fixture("openai-agents"),
+        RunImage(image.tag, image.id, image.runtime_roots),
         run_id=f"bench_{uuid.uuid4().hex[:12]}",
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
     )
 
 

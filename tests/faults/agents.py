@@ -6,7 +6,8 @@ from pathlib import Path
 from attrs import evolve
 
 from harness.bench import Bench
-from harness.engine.images import BuiltImage, ensure_image
+from harness.engine.images import ensure_image
+from harness.evidence.image import RunImage
 from harness.plan import FIXTURES, Plan, plan_fixture, plan_image
 from harness.spec import SubjectSpec, ToolsSpec, load_fixture
 from tests.faults.traces import RUN_PREFIX
@@ -35,11 +36,12 @@ def new_run_id() -> str:
     return RUN_PREFIX + uuid.uuid4().hex[:12]
 
 
-def image_of(bench: Bench, name: str) -> BuiltImage:
-    """A fixture's image, in the bench's engine."""
-    return ensure_image(
+def image_of(bench: Bench, name: str) -> RunImage:
+    """A fixture's image, in the bench's engine; what is in it is not told, so that reads of it are seen."""
+    image = ensure_image(
         bench.client, name, state=bench.state.root, fixtures=FIXTURES, progress=bench.progress
     )
+    return RunImage(image.tag, image.id, image.runtime_roots)
 
 
 def agent(bench: Bench, code: str, *, inputs: Path | None = None, deadline_s: float = 60.0) -> Plan:
@@ -47,10 +49,8 @@ def agent(bench: Bench, code: str, *, inputs: Path | None = None, deadline_s: fl
     image = image_of(bench, "kernel-only")
     return plan_image(
         (*PYTHON, code),
+        image,
         run_id=new_run_id(),
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
         inputs=inputs,
         deadline_s=deadline_s,
     )
@@ -69,10 +69,4 @@ def with_tools(
     if code is not None:
         file = evolve(file, subject=SubjectSpec(command=(*PYTHON, code)))
     image = image_of(bench, file.image)
-    return plan_fixture(
-        evolve(fixture, file=file),
-        run_id=new_run_id(),
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
-    )
+    return plan_fixture(evolve(fixture, file=file), image, run_id=new_run_id())

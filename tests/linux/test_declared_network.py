@@ -27,10 +27,8 @@ def plan(bench: Bench) -> Plan:
     )
     return plan_image(
         ("/usr/bin/python3.11", "-I", "-S", "-c", TALK),
+        image,
         run_id=None,
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
         inputs=None,
         deadline_s=30,
     )

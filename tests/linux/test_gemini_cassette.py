@@ -11,7 +11,8 @@ from typing import Any
 import docker
 import pytest
 
-from harness.engine.locked_images import RunImage, image_for_run
+from harness.engine.locked_images import image_for_run
+from harness.evidence.image import RunImage
 from harness.host.state import State
 from harness.plan import FIXED_ENV, FIXTURES
 

@@ -23,7 +23,6 @@ from harness.engine.layer_plans import check_downloads
 from harness.engine.locked_images import image_for_run
 from harness.engine.recipe import IMAGES, load_base, load_recipe
 from harness.errors import EvidenceError
-from harness.evidence.image_files import ImageFiles
 from harness.gates.catalog import all_images, find_fixture
 from harness.gates.probe import probe
 from harness.gates.runner import run_gates
@@ -400,15 +399,7 @@ def plan(bench: Bench) -> Plan:
     image = image_for_run(
         bench.client, fixture.folder, state=bench.state, progress=bench.progress, unlocked=False
     )
-    return plan_fixture(
-        fixture,
-        run_id=None,
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
-        image_locked=image.locked,
-        image_files=image.files,
-    )
+    return plan_fixture(fixture, image, run_id=None)
 
 
 def evidence_of(bench: Bench, plan: Plan) -> set[str]:
@@ -416,19 +407,20 @@ def evidence_of(bench: Bench, plan: Plan) -> set[str]:
 
 
 def test_reads_of_the_image_are_plumbing_because_the_list_says_so(bench: Bench, plan: Plan) -> None:
-    assert isinstance(plan.image_files, ImageFiles)
+    files = plan.image.files
+    assert files is not None
     assert evidence_of(bench, plan) == {"/workspace/policy-input.txt"}
     hidden = {b"/opt/app/client.py", b"/usr/lib/python3.11", b"/usr/lib/python3.11/json/__init__.pyc"}
-    assert hidden <= plan.image_files.paths
-    without = evolve(plan.image_files, paths=plan.image_files.paths - hidden)
-    found = evidence_of(bench, evolve(plan, image_files=without))
+    assert hidden <= files.paths
+    without = evolve(files, paths=files.paths - hidden)
+    found = evidence_of(bench, evolve(plan, image=evolve(plan.image, files=without)))
     assert found == {os.fsdecode(path) for path in hidden} | {"/workspace/policy-input.txt"}
 
 
 def test_what_is_mounted_below_a_runtime_root_is_evidence(bench: Bench, plan: Plan) -> None:
-    roots = (*plan.runtime_roots, "/workspace")
-    assert evidence_of(bench, evolve(plan, runtime_roots=roots, image_files=None)) == set()
-    assert evidence_of(bench, evolve(plan, runtime_roots=roots)) == {"/workspace/policy-input.txt"}
+    image = evolve(plan.image, runtime_roots=(*plan.image.runtime_roots, "/workspace"))
+    assert evidence_of(bench, evolve(plan, image=evolve(image, files=None))) == set()
+    assert evidence_of(bench, evolve(plan, image=image)) == {"/workspace/policy-input.txt"}
 
 
 def test_the_list_is_what_the_image_holds(engine: docker.DockerClient, state: State) -> None:

@@ -10,13 +10,13 @@ from attrs import frozen
 
 from harness.bench import Bench
 from harness.engine.daemon import engine_status
-from harness.engine.images import ensure_image
 from harness.evidence.model import Flag, KernelRecord, Kind, Role
 from harness.evidence.syscalls import TWO_NAMES
 from harness.gates.catalog import find_fixture
 from harness.host.state import State
-from harness.plan import FIXTURES, Plan, plan_fixture, plan_image
+from harness.plan import Plan, plan_fixture, plan_image
 from harness.run import Measured, measure
+from tests.faults.agents import image_of
 from tests.linux.conftest import RUN_PREFIX
 from tests.linux.strace import Call, below, calls_of, parse, traced, unescaped
 
@@ -200,16 +200,8 @@ def both_witnesses(bench: Bench, plan: Plan, folder: Path) -> tuple[Measured, Th
 
 def test_ebpf_and_strace_tell_the_same_of_an_agent_with_tools(bench: Bench, tmp_path: Path) -> None:
     fixture = find_fixture("openai-agents")
-    image = ensure_image(
-        bench.client, fixture.file.image, state=bench.state.root, fixtures=FIXTURES, progress=print
-    )
-    plan = plan_fixture(
-        fixture,
-        run_id=f"{RUN_PREFIX}oracle",
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
-    )
+    image = image_of(bench, fixture.file.image)
+    plan = plan_fixture(fixture, image, run_id=f"{RUN_PREFIX}oracle")
     measured, ebpf, strace = both_witnesses(bench, plan, tmp_path)
     assert differences(ebpf, strace) == []
     counted = successes(strace)
@@ -222,15 +214,11 @@ def test_ebpf_and_strace_tell_the_same_of_an_agent_with_tools(bench: Bench, tmp_
 
 
 def test_ebpf_and_strace_tell_the_same_of_every_kind_of_change(bench: Bench, tmp_path: Path) -> None:
-    image = ensure_image(
-        bench.client, "kernel-only", state=bench.state.root, fixtures=FIXTURES, progress=print
-    )
+    image = image_of(bench, "kernel-only")
     plan = plan_image(
         ("/usr/bin/python3.11", "-I", "-S", "-B", "-c", AGENT),
+        image,
         run_id=f"{RUN_PREFIX}oracle",
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
         inputs=None,
         deadline_s=120.0,
     )

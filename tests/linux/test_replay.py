@@ -28,6 +28,7 @@ from harness.plan import FIXTURES, plan_fixture
 from harness.run import measure
 from tests.faults.agents import agent
 from tests.faults.commands import command, in_state
+from tests.faults.midrun import is_ready, until
 
 pytestmark = pytest.mark.linux
 
@@ -86,15 +87,7 @@ def measured(bench: Bench, name: str, folder: Path) -> Path:
         progress=print,
         unlocked=True,
     )
-    plan = plan_fixture(
-        fixture,
-        run_id=None,
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
-        image_locked=image.locked,
-        image_files=image.files,
-    )
+    plan = plan_fixture(fixture, image, run_id=None)
     path = folder / f"{name}.tar.gz"
     measure(bench, plan).write(path)
     return path
@@ -116,6 +109,35 @@ def test_a_replay_elsewhere_has_the_same_bytes(bench: Bench, away: State, tmp_pa
     with closing(daemon.ensure_engine(away)) as client:
         assert client.images.list(all=True) == []
         assert client.containers.list(all=True) == []
+    assert sorted(path.name for path in away.root.iterdir()) == ["cache", "engine", "locks", "runs"]
+
+
+WAITS_A_WHILE = "import time\nopen('/workspace/ready', 'w').close()\ntime.sleep(4)\n"
+
+
+@pytest.mark.alone
+def test_what_a_killed_replay_had_in_the_engine_goes_with_the_next_start(
+    bench: Bench, away: State, tmp_path: Path
+) -> None:
+    made = measure(bench, agent(bench, WAITS_A_WHILE))
+    made.verdict()
+    made.write(tmp_path / "run.tar.gz")
+    scratch, kit = tmp_path / "scratch", tmp_path / "run.kit"
+    scratch.mkdir()
+    pack(bench.client, tmp_path / "run.tar.gz", kit, scratch=scratch, inputs=None, policy=None)
+    with subprocess.Popen(command("replay", kit, "--trust"), env=in_state(away)) as replaying:
+        until(lambda: is_ready(away, made.plan.spec.run_id))
+        replaying.kill()
+    with closing(daemon.ensure_engine(away)) as client:
+        assert [image.id for image in client.images.list(all=True)] == [made.plan.image.id]
+        told: list[str] = []
+        with Bench(away, told.append):
+            pass
+        swept = [made.plan.spec.run_id, f"replay-{made.plan.image.id[7:19]}"]
+        assert told == [f"removed what the killed run {name} left behind" for name in sorted(swept)]
+        assert client.images.list(all=True) == []
+        assert client.containers.list(all=True) == []
+    assert said(away, "replay", kit, "--trust").returncode == 0
     assert sorted(path.name for path in away.root.iterdir()) == ["cache", "engine", "locks", "runs"]
 
 

@@ -36,15 +36,7 @@ def copied(name: str, root: Path) -> Path:
 def planned(bench: Bench, fixture: Fixture) -> Plan:
     folder = fixture.folder.parent / fixture.file.image
     image = image_for_run(bench.client, folder, state=bench.state, progress=print, unlocked=True)
-    return plan_fixture(
-        fixture,
-        run_id=fixture.file.gate.run_id if fixture.file.gate else None,
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
-        image_locked=image.locked,
-        image_files=image.files,
-    )
+    return plan_fixture(fixture, image, run_id=fixture.file.gate.run_id if fixture.file.gate else None)
 
 
 def run(bench: Bench, fixture: Fixture, archive: Path) -> Measured:
@@ -158,10 +150,8 @@ def test_many_threads_do_not_change_what_is_read(bench: Bench) -> None:
     image = image_for_run(bench.client, folder, state=bench.state, progress=print, unlocked=True)
     plan = plan_image(
         ("/usr/bin/python3.11", "-I", "-S", "-c", code),
+        image,
         run_id=None,
-        image=image.tag,
-        image_id=image.id,
-        runtime_roots=image.runtime_roots,
         inputs=None,
         deadline_s=30,
     )

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from harness.bundle.verify import verify
 from harness.bundle.writer import write_archive
 from harness.evidence.assemble import assemble
-from harness.evidence.image_files import ImageFiles
+from harness.evidence.image import ImageFiles
 from harness.evidence.model import Flag, Kind, KindCounters, Role, RoleOutcome
 from tests.unit.evidence import build
 
@@ -18,6 +19,7 @@ _NAMES = (
     "/a/node_modules/x",
     "/x/target/debug/y.so", "/tmp/é\u2028\"\\", "/run/assay/mcp/mcp.sock", "/tmp/v-123",
 )  # fmt: skip
+FILES = ImageFiles("sha256:" + "0" * 64, frozenset({b"/opt/app/x.mjs"}))
 _LATIN = b"/workspace/\xff\xfe"
 _PATH_CALLS = (87, 84, 82, 316, 86, 88, 83, 133, 76, 90, 92, 132, 188, 197, 161, 303, 319, 80)
 _TWO_NAMES = (82, 316, 86, 88)
@@ -152,9 +154,7 @@ def test_the_archive_of_any_run_verifies(block: int, tmp_path: Path) -> None:
             add_some(run, chance)
         context = build.context(
             volatile=chance.choice(((), ("/tmp/v-*", "/opt/zz*"), ("/proc/1/maps", "/proc/self/maps"))),
-            image_files=chance.choice(
-                (None, ImageFiles("sha256:" + "0" * 64, frozenset({b"/opt/app/x.mjs"})))
-            ),
+            image=evolve(build.IMAGE, files=chance.choice((None, FILES))),
         )
         fields: dict[str, Any] = fields_of(run, chance) if seed % 5 else {}
         if seed % 11 == 0:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.evidence.assemble import RunContext
 from harness.evidence.classify import Classified, Context, classify
+from harness.evidence.image import RunImage
 from harness.evidence.model import (
     CaptureAccounting,
     ChannelLog,
@@ -25,6 +26,7 @@ from harness.spec import RunSpec
 
 RUN_ID = "run_test"
 ROOTS = ("/opt", "/usr", "/lib", "/lib64")
+IMAGE = RunImage("openai-agents", "sha256:" + "0" * 64, ROOTS)
 AGENT = ("/opt/node/bin/node", "/opt/app/agent.mjs")
 PYTHON = "/usr/bin/python3.11"
 BRIDGE = (PYTHON, "-I", "-S", "-B", "/opt/assay/bridge.py", "/run/assay/mcp/mcp.sock")
@@ -180,8 +182,8 @@ SDK_LINES = (
 def context(**fields: Any) -> RunContext:
     known: dict[str, Any] = {
         "spec": RunSpec(command=AGENT, run_id=RUN_ID, agent_shim="openai-agents", env={"B": "2", "A": "1"}),
-        "fixture": "openai-agents", "image": "openai-agents", "image_id": "sha256:" + "0" * 64,
-        "runtime_roots": ROOTS, "deadline_s": 60.0, "witnesses": ("kernel", "policy", "sdk"),
+        "fixture": "openai-agents", "image": IMAGE, "deadline_s": 60.0,
+        "witnesses": ("kernel", "policy", "sdk"),
         "plumbing": PLUMBING, "policy_sha256": "sha256:" + "1" * 64, "tools_server": SERVER,
         "workspace": "ro", "inputs": {"policy-input.txt": "sha256:" + "2" * 64},
     }  # fmt: skip

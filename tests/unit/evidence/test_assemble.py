@@ -13,9 +13,19 @@ from harness.contracts.canonical import load_json, load_ndjson, to_bytes
 from harness.contracts.companion import COMPANION_MODELS, COMPANION_SCHEMAS, COMPARED_COMPANION
 from harness.contracts.converter import parse, unstructure
 from harness.evidence.assemble import Assembled, assemble
-from harness.evidence.image_files import ImageFiles
+from harness.evidence.image import ImageFiles
 from harness.evidence.model import Observation, RoleOutcome
-from tests.unit.evidence.build import RUN_ID, SDK_LINES, Run, context, decision, log, observe, sdk_event
+from tests.unit.evidence.build import (
+    IMAGE,
+    RUN_ID,
+    SDK_LINES,
+    Run,
+    context,
+    decision,
+    log,
+    observe,
+    sdk_event,
+)
 
 COMPARED_V0 = (manifest.HEALTH, manifest.SURFACE, manifest.CORRELATION, manifest.SDK, manifest.POLICY)
 INPUT, POLICY_INPUT = "/workspace/openai-agents-input.txt", "/workspace/policy-input.txt"
@@ -160,10 +170,12 @@ def test_the_image_list_decides_what_is_plumbing_and_its_digest_is_told() -> Non
     opened = {record.walked for record in run.trace.records if record.walked.startswith(b"/opt/app/")}
     assert opened
     files = ImageFiles("sha256:" + "3" * 64, frozenset({b"/opt/app"}))
-    found = archive(run.observation(), image_files=files, image_locked=True)
+    image = evolve(IMAGE, files=files, locked=True)
+    found = archive(run.observation(), image=image)
     told = document(found, "companion/runspec.json")
     assert (told["image_locked"], told["image_files_sha256"]) == (True, files.sha256)
-    whole = archive(run.observation(), image_files=evolve(files, paths=files.paths | opened))
+    more = evolve(files, paths=files.paths | opened)
+    whole = archive(run.observation(), image=evolve(image, files=more))
     assert not any("/opt/app" in path for path in whole.surface.filesystem_paths)
     assert any("/opt/app" in path for path in found.surface.filesystem_paths)
 

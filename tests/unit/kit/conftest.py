@@ -26,6 +26,7 @@ from harness.engine.file_list import image_files
 from harness.engine.layers import Entry, ImageConfig, Layer, config_bytes, write_layer
 from harness.engine.saved_images import files_of
 from harness.evidence.assemble import runspec_document
+from harness.evidence.image import RunImage
 from harness.plan import Plan
 from harness.spec import RunSpec, SubjectSpec, ToolsSpec
 from tests.unit.bundle.conftest import (
@@ -80,17 +81,19 @@ class Maker:
         return Plan(
             spec=RunSpec(AGENT, RUN_ID, agent_shim="openai-agents", env={"A": "1"}),
             name="openai-agents",
-            image="small:1",
-            image_id=sha256_of(self.config),
-            image_locked=True,
-            runtime_roots=("/lib", "/lib64", "/opt", "/usr"),
+            image=RunImage(
+                "small:1",
+                sha256_of(self.config),
+                ("/lib", "/lib64", "/opt", "/usr"),
+                locked=True,
+                files=image_files(files_of([path for _, path in self.layers])),
+            ),
             subject=SubjectSpec(command=AGENT),
             witnesses=("kernel", "policy"),
             volatile=("/tmp/agent/*.log",),
             inputs=self.inputs,
             tools=ToolsSpec(server=SERVER, legacy=True, env={"B": "2"}),
             policy=POLICY_FILE,
-            image_files=image_files(files_of([path for _, path in self.layers])),
         )
 
     def booked(self) -> ReplayKit:

@@ -65,7 +65,7 @@ def test_a_kit_that_holds_gives_the_plan_that_was_measured(maker: Maker, scratch
         for path in ready.plan.inputs.rglob("*")
     }
     assert laid == {**INPUTS, "deep": None, "deep/er": None, "empty": None}
-    assert ready.image.id == ready.kit.image_id == maker.plan.image_id
+    assert ready.image.id == ready.kit.image_id == maker.plan.image.id
     assert [digest for digest, _ in ready.image.layers] == [maker.layer.digest]
     assert ready.image.files[maker.layer.digest].read_bytes() == maker.layer.path.read_bytes()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InputError
+from harness.evidence.image import NO_IMAGE, RunImage
 from harness.plan import FIXTURES, input_digests, plan_fixture
 from harness.spec import load_fixture
 
@@ -34,16 +35,14 @@ def folder(tmp_path: Path) -> Path:
 
 def refused(folder: Path) -> str:
     with pytest.raises(InputError) as caught:
-        plan_fixture(load_fixture(folder), run_id=None, image="", image_id="", runtime_roots=())
+        plan_fixture(load_fixture(folder), NO_IMAGE, run_id=None)
     assert caught.value.exit_code == 2
     assert caught.value.place
     return str(caught.value)
 
 
 def test_a_good_fixture_becomes_a_plan(folder: Path) -> None:
-    plan = plan_fixture(
-        load_fixture(folder), run_id="r1", image="i", image_id="sha256:0", runtime_roots=("/usr",)
-    )
+    plan = plan_fixture(load_fixture(folder), RunImage("i", "sha256:0", ("/usr",)), run_id="r1")
     assert plan.spec.run_id == "r1"
     assert plan.proxy_command[-2:] == ("--", "/bin/server")
     assert "ASSAY_RUNNER_MCP_COMMAND" in plan.spec.env
@@ -102,7 +101,7 @@ def test_every_fixture_of_the_house_can_be_planned() -> None:
     assert len(found) >= 4
     for folder in found:
         fixture = load_fixture(folder)
-        plan_fixture(fixture, run_id=None, image="", image_id="", runtime_roots=())
+        plan_fixture(fixture, NO_IMAGE, run_id=None)
         assert input_digests(fixture.inputs)
 
 
@@ -121,7 +120,7 @@ def with_volatile(glob: str) -> str:
 @pytest.mark.parametrize("glob", GLOBS)
 def test_volatile_names_stand_in_a_folder_outside_the_workspace(folder: Path, glob: str) -> None:
     (folder / "fixture.toml").write_text(with_volatile(glob))
-    plan = plan_fixture(load_fixture(folder), run_id=None, image="", image_id="", runtime_roots=())
+    plan = plan_fixture(load_fixture(folder), NO_IMAGE, run_id=None)
     assert plan.context().volatile == (glob,)
 
 
