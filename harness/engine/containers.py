@@ -29,6 +29,9 @@ STATE_LABEL = "dev.assay.runner.state"
 USER = "65534:65534"
 # the owner, because runc gives it the mode of the image's folder, whatever mode= says
 _TMPFS = {"/tmp": "rw,nosuid,nodev,exec,uid=65534,gid=65534,size=268435456"}  # noqa: S108 - in the container
+# Processes and threads: of a container, where the engine has the controller for it (not on a hybrid host);
+# and of all containers of the host together, which setrlimit(2) counts by their user.
+_PROCESSES, _PROCESSES_OF_ALL = 2048, 4096
 _LOG_LIMIT = {"max-size": "4m", "max-file": "1"}
 
 
@@ -84,8 +87,13 @@ class RoleContainer:
             init=False,
             tmpfs=_TMPFS,
             mounts=mounts,
+            pids_limit=_PROCESSES,
             # fixed, because programs ask for it and act on it; no core files
-            ulimits=[Ulimit(name="nofile", soft=1024, hard=4096), Ulimit(name="core", soft=0, hard=0)],
+            ulimits=[
+                Ulimit(name="nofile", soft=1024, hard=4096),
+                Ulimit(name="core", soft=0, hard=0),
+                Ulimit(name="nproc", soft=_PROCESSES_OF_ALL, hard=_PROCESSES_OF_ALL),
+            ],
             log_config=LogConfig(type=LogConfig.types.JSON, config=_LOG_LIMIT),
         )
         try:

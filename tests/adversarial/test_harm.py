@@ -8,6 +8,7 @@ import pytest
 
 from harness.bench import Bench
 from harness.errors import CommandFailedError
+from harness.evidence.model import Role
 from harness.run import measure
 from tests.faults.agents import NOTHING, agent, with_tools
 from tests.faults.archives import exit_code, told
@@ -79,6 +80,28 @@ except OSError: pass
     measured = measure(bench, with_tools(bench, code, witnesses=("kernel", "sdk")))
     archive = told(measured, tmp_path)
     assert archive.unclean == ["missing_witness:sdk", "sdk:line_too_long"]
+
+
+BREEDS = """
+import os, time
+born = 0
+try:
+    while True:
+        if os.fork() == 0: time.sleep(600)
+        born += 1
+except BlockingIOError: print("born", born)
+"""
+
+
+@pytest.mark.alone  # who else wants a child meanwhile may not get one
+def test_children_without_end(bench: Bench, tmp_path: Path) -> None:
+    measured = measure(bench, agent(bench, BREEDS))
+    born = int(measured.output[Role.SUBJECT].removeprefix("born "))
+    assert 2000 < born < 4096
+    archive = told(measured, tmp_path)
+    assert (exit_code(measured), archive.unclean) == (0, [])
+    assert len(archive.members["companion/processes.json"]["processes"]) == born + 1
+    assert exit_code(measure(bench, agent(bench, NOTHING))) == 0
 
 
 def test_output_cannot_speak_to_the_terminal(bench: Bench) -> None:

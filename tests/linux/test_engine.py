@@ -320,6 +320,8 @@ def test_is_sealed_by_its_configuration(run: Run, engine: docker.DockerClient) -
     assert host["CapDrop"] == ["ALL"]
     assert host["CapAdd"] is None
     assert host["Init"] is False
+    assert {limit["Name"]: limit["Hard"] for limit in host["Ulimits"]}["nproc"] == 4096
+    assert host["PidsLimit"] in (2048, None)  # None by an engine that has no such controller
     assert "no-new-privileges" in host["SecurityOpt"]
     assert f"seccomp={seccomp.profile_json()}" in host["SecurityOpt"]
     assert found["Config"]["User"] == "65534:65534"
