@@ -9,10 +9,17 @@ from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.machine"]
 
-# Beside each other run: the pure tests file by file, and two queues on the machine, each with its own engine
-# and capture program. Runs under the run ids of gates are in one of them, because a host has each id once.
+# Beside each other run: file by file what makes no runs, and two queues of what does, each with its own
+# engine and capture program. Runs under gates' run ids are in one of them, because a host has each id once.
 _ON_THE_MACHINE = ("tests/linux/", "tests/adversarial/", "tests/faults/")
-_NO_RUNS = ("test_flake.py", "test_image_sources.py", "test_installed.py", "test_oci_tools.py")
+_NO_RUNS = (
+    "test_capture.py",
+    "test_enter.py",
+    "test_flake.py",
+    "test_image_sources.py",
+    "test_installed.py",
+    "test_oci_tools.py",
+)
 _UNDER_GATE_IDS = (
     "test_declared_network.py",
     "test_gates.py",
@@ -31,6 +38,11 @@ class Queues(LoadScopeScheduling):  # type: ignore[misc] # it carries no types
         if not file.startswith(_ON_THE_MACHINE) or file.endswith(_NO_RUNS):
             return file
         return "gates" if file.endswith(_UNDER_GATE_IDS) else "machine"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Last comes what waits to be alone: most others are done by then."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Queues:
