@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.host.cgroup import find_root
 from harness.host.state import State, default_state
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def state() -> Iterator[State]:
     yield made
     daemon.stop_engine(made)
     shutil.rmtree(root)
+    try:
+        (find_root().mount / "docker").rmdir()  # the engine's, for containers without a slice
+    except OSError:
+        pass  # there is none, or another engine uses it
 
 
 @pytest.fixture(scope="session")
