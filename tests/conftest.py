@@ -9,40 +9,47 @@ from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.machine"]
 
-# Beside each other run: file by file what makes no runs, and two queues of what does, each with its own
-# engine and capture program. Runs under gates' run ids are in one of them, because a host has each id once.
 _ON_THE_MACHINE = ("tests/linux/", "tests/adversarial/", "tests/faults/")
-_NO_RUNS = (
-    "test_capture.py",
-    "test_enter.py",
-    "test_flake.py",
-    "test_image_sources.py",
-    "test_installed.py",
-    "test_oci_tools.py",
+# Runs under the ids of gates, which a host has once: these are never beside each other.
+_GATES = ("tests/linux/test_gates.py", "tests/linux/test_runtimes.py")
+# These share images, or are short; with what breaks runs they make as long a queue as the gates.
+_MACHINE = (
+    "tests/adversarial/",
+    "tests/faults/",
+    "tests/linux/test_cgroup.py",
+    "tests/linux/test_engine.py",
+    "tests/linux/test_gemini_cassette.py",
+    "tests/linux/test_image_locks.py",
+    "tests/linux/test_images.py",
+    "tests/linux/test_network.py",
 )
-_UNDER_GATE_IDS = (
-    "test_declared_network.py",
-    "test_gates.py",
-    "test_oracle.py",
-    "test_probe.py",
-    "test_replay.py",
-    "test_runtimes.py",
-)
+
+
+def _queue(nodeid: str) -> str:
+    """Tests of one queue are run one after the other, by one worker with an engine of its own."""
+    file = nodeid.partition("::")[0]
+    if file.startswith(_GATES):
+        return "gates"
+    return "machine" if file.startswith(_MACHINE) else file
 
 
 class Queues(LoadScopeScheduling):  # type: ignore[misc] # it carries no types
-    """What stays together, in order, on one worker; what is named first is begun first."""
+    """What stays together, in order, on one worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        if not file.startswith(_ON_THE_MACHINE) or file.endswith(_NO_RUNS):
-            return file
-        return "gates" if file.endswith(_UNDER_GATE_IDS) else "machine"
+        return _queue(nodeid)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Last comes what waits to be alone: most others are done by then."""
-    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+    """Long queues first, pure tests last; in each queue last what waits to be alone."""
+    order = ("gates", "machine")
+
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        queue = _queue(item.nodeid)
+        place = order.index(queue) if queue in order else 2 if queue.startswith(_ON_THE_MACHINE) else 3
+        return place, item.get_closest_marker("alone") is not None
+
+    items.sort(key=rank)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Queues:
