@@ -10,18 +10,17 @@ from xdist.scheduler import LoadScopeScheduling
 pytest_plugins = ["tests.machine"]
 
 _ON_THE_MACHINE = ("tests/linux/", "tests/adversarial/", "tests/faults/")
-# Runs under the ids of gates, which a host has once: these are never beside each other.
-_GATES = ("tests/linux/test_gates.py", "tests/linux/test_runtimes.py")
-# These share images, or are short; with what breaks runs they make as long a queue as the gates.
+# Two queues of much the same length. Gates' run ids are in one of them only, because a host has each id once.
+_GATES = tuple(
+    f"tests/linux/test_{name}.py" for name in ("declared_network", "gates", "oracle", "replay", "runtimes")
+)
 _MACHINE = (
     "tests/adversarial/",
     "tests/faults/",
-    "tests/linux/test_cgroup.py",
-    "tests/linux/test_engine.py",
-    "tests/linux/test_gemini_cassette.py",
-    "tests/linux/test_image_locks.py",
-    "tests/linux/test_images.py",
-    "tests/linux/test_network.py",
+    *(
+        f"tests/linux/test_{name}.py"
+        for name in ("cgroup", "engine", "gemini_cassette", "image_locks", "images", "network", "probe")
+    ),
 )
 
 
