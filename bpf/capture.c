@@ -309,7 +309,7 @@ static __always_inline struct scratch *prepare(struct bpf_raw_tracepoint_args *c
   return s;
 }
 
-RAW_TRACEPOINT_PROBE(sys_exit) {
+int sys_exit(struct bpf_raw_tracepoint_args *ctx) {
   if (!in_slice()) return 0;
   u64 regs = ctx->args[0];
   s64 ret = ctx->args[1];
@@ -326,7 +326,7 @@ RAW_TRACEPOINT_PROBE(sys_exit) {
     if (rule->message) bpf_probe_read_user(&peer, 8, (void *)peer);
     if (!peer) return 0;
   }
-  if (prepare((struct bpf_raw_tracepoint_args *)ctx, rule, nr, 0)) {
+  if (prepare(ctx, rule, nr, 0)) {
     programs.call(ctx, FINISH);
     count(rule->kind, COUNT_FAULT);
   }
@@ -365,7 +365,7 @@ int finish(struct bpf_raw_tracepoint_args *ctx) {
 }
 
 /* (task, old_pid, bprm): the new image is in place, its argv just copied. */
-RAW_TRACEPOINT_PROBE(sched_process_exec) {
+int sched_process_exec(struct bpf_raw_tracepoint_args *ctx) {
   if (!in_slice()) return 0;
   u64 task = ctx->args[0], bprm = ctx->args[2];
   struct scratch *s = begin(KIND_EXEC);
@@ -403,7 +403,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exec) {
 }
 
 /* (parent, child) */
-RAW_TRACEPOINT_PROBE(sched_process_fork) {
+int sched_process_fork(struct bpf_raw_tracepoint_args *ctx) {
   if (!in_slice()) return 0;
   struct scratch *s = begin(KIND_FORK);
   if (!s) return 0;
@@ -423,7 +423,7 @@ RAW_TRACEPOINT_PROBE(sched_process_fork) {
 }
 
 /* (task): in do_exit, signal->live has already been counted down. */
-RAW_TRACEPOINT_PROBE(sched_process_exit) {
+int sched_process_exit(struct bpf_raw_tracepoint_args *ctx) {
   if (!in_slice()) return 0;
   struct scratch *s = begin(KIND_EXIT);
   if (!s) return 0;
@@ -444,7 +444,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exit) {
  * (dst, path, task, threadgroup): fires after the move, in whoever writes
  * cgroup.procs. A process of the slice that is moved anywhere is a tripwire.
  */
-RAW_TRACEPOINT_PROBE(cgroup_attach_task) {
+int cgroup_attach_task(struct bpf_raw_tracepoint_args *ctx) {
   u64 task = ctx->args[2];
   u32 tgid = rd4(task, OFF_task_struct__tgid);
   u32 *role = members.lookup(&tgid);

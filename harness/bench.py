@@ -35,7 +35,9 @@ class Bench:
             doctor.require_fit(self.state, engine_checks)
             self.state.prepare()
             # Compiles in its own process while the engine starts.
-            self.capture = stack.enter_context(CaptureSession(self._options))
+            self.capture = stack.enter_context(
+                CaptureSession(self._options, kept_in=self.state.cache / "bpf")
+            )
             self.client = ensure_engine(self.state)
             stack.callback(self.client.close)
             self.engine = describe(self.client)

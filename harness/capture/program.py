@@ -1,134 +1,119 @@
-"""The only module that knows bcc: compile bpf/capture.c, load and attach it, read its counters."""
+"""The loaded kernel program: its maps and hooks, pointed at one slice after another."""
 
-import ctypes
-import hashlib
 import os
 import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from attrs import astuple, frozen
+from attrs import astuple, evolve, frozen
 
+from harness.capture import bpf
+from harness.capture.bpf import Map
+from harness.capture.built import btf_digest, built, with_descriptors
 from harness.capture.records import LAYOUT
 from harness.capture.syscalls import X86_64
 from harness.evidence.model import Kind, KindCounters
-from harness.host.btf import VMLINUX, Btf, offset_definitions
 
-BPF_FOLDER = Path(__file__).resolve().parents[2] / "bpf"
-PAGE = 4096
-MAX_DEPTH = 128  # path components; a deeper path is flagged as truncated
 TRACEPOINTS = (
-    b"sys_exit",
-    b"sched_process_exec",
-    b"sched_process_fork",
-    b"sched_process_exit",
-    b"cgroup_attach_task",
+    "sys_exit",
+    "sched_process_exec",
+    "sched_process_fork",
+    "sched_process_exit",
+    "cgroup_attach_task",
 )
-_TAIL_CALLS = (b"finish", b"second")  # by index of the `programs` map
+_MAPS = ("scratches", "counters", "rules", "slice", "started", "members", "ring", "programs")
+_TAIL_CALLS = ("finish", "second")  # by index of the `programs` map
 _HOOKS = {  # function -> enum bpf_attach_type
-    b"net_connect4": 10,
-    b"net_connect6": 11,
-    b"net_sendmsg4": 14,
-    b"net_sendmsg6": 15,
-    b"net_bind4": 8,
-    b"net_bind6": 9,
+    "net_connect4": 10,
+    "net_connect6": 11,
+    "net_sendmsg4": 14,
+    "net_sendmsg6": 15,
+    "net_bind4": 8,
+    "net_bind6": 9,
 }
-_CGROUP_SOCK_ADDR = 18  # enum bpf_prog_type
-_ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
-# include/uapi/linux/bpf.h: bpf(2) command and offsets in struct bpf_prog_info.
-_SYS_BPF, _OBJ_GET_INFO_BY_FD = 321, 15
-_RECURSION_MISSES_AT, _PROG_INFO_SIZE = 216, 232
+_RAW_TRACEPOINT, _CGROUP_SOCK_ADDR = 17, 18  # enum bpf_prog_type
 
 
 @frozen
 class BuildFacts:
-    """How the program was made. `digest` covers all instructions, map descriptors zeroed."""
+    """How the program was made. `digest` covers all instructions."""
 
     digest: str
     btf_digest: str
-    compile_seconds: float
+    build_seconds: float
     load_seconds: float
 
 
 class Program:
     """The loaded BPF program; one per capture process. Needs CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN.
 
-    Raw tracepoints vanish with this process; the cgroup hooks are legacy attachments and are taken
-    off by `detach` or by the removal of the cgroup.
+    All of it vanishes with this process, but for the cgroup hooks: these are legacy attachments and are
+    taken off by `detach` or by the removal of the cgroup. `kept_in`: see harness.capture.built.
     """
 
-    def __init__(self, ring_bytes: int) -> None:
-        import bcc  # the system's package; the one of that name in the Python index is another thing
-
-        defines = offset_definitions(Btf())
-        defines |= {"RING_PAGES": ring_bytes // PAGE, "MAX_DEPTH": MAX_DEPTH}
-        flags = [f"-I{BPF_FOLDER}", *(f"-D{name}={value}" for name, value in defines.items())]
+    def __init__(self, ring_bytes: int, kept_in: Path | None = None) -> None:
         begun = time.monotonic()
-        self._bpf: Any = bcc.BPF(src_file=str(BPF_FOLDER / "capture.c").encode(), cflags=flags)
-        compiled = time.monotonic()
-        if sorted(self._bpf.raw_tracepoint_fds) != sorted(TRACEPOINTS):
-            raise RuntimeError(f"attached {sorted(self._bpf.raw_tracepoint_fds)}, wanted {TRACEPOINTS}")
-        functions = [
-            self._bpf.load_func(b"raw_tracepoint__" + n, bcc.BPF.RAW_TRACEPOINT) for n in TRACEPOINTS
-        ]
-        for index, name in enumerate(_TAIL_CALLS):
-            function = self._bpf.load_func(name, bcc.BPF.RAW_TRACEPOINT)
-            self._bpf[b"programs"][ctypes.c_int(index)] = ctypes.c_int(function.fd)
-            functions.append(function)
-        self._hooks = {
-            kind: self._bpf.load_func(name, _CGROUP_SOCK_ADDR, None, kind) for name, kind in _HOOKS.items()
-        }
-        self._descriptors = [function.fd for function in (*functions, *self._hooks.values())]
-        rules = self._bpf[b"rules"]
-        for number, rule in X86_64.items():
-            rules[ctypes.c_int(number)] = rules.Leaf.from_buffer_copy(rule.packed())
-        self.facts = BuildFacts(
-            digest=self._digest(),
-            btf_digest="sha256:" + hashlib.sha256(VMLINUX.read_bytes()).hexdigest(),
-            compile_seconds=compiled - begun,
-            load_seconds=time.monotonic() - compiled,
-        )
+        found = built(_MAPS, (*TRACEPOINTS, *_TAIL_CALLS, *_HOOKS), kept_in)
+        made = time.monotonic()
+        bpf.lift_memory_limit()
+        sized = [evolve(kind, entries=ring_bytes) if kind.name == "ring" else kind for kind in found.maps]
+        self._maps = {kind.name: Map.create(kind) for kind in sized}
+        descriptors = [self._maps[kind.name].descriptor for kind in found.maps]
+        code = {name: with_descriptors(one, descriptors) for name, one in found.functions.items()}
 
-    def _digest(self) -> str:
-        whole = hashlib.sha256()
-        for name in sorted((*(b"raw_tracepoint__" + n for n in TRACEPOINTS), *_TAIL_CALLS, *_HOOKS)):
-            whole.update(name + b"\0" + _without_descriptors(self._bpf.dump_func(name)))
-        return "sha256:" + whole.hexdigest()
+        for number, rule in X86_64.items():
+            self._maps["rules"].update(_u32(number), rule.packed())
+        traced = {name: bpf.load_program(_RAW_TRACEPOINT, name, code[name]) for name in TRACEPOINTS}
+        walks = [bpf.load_program(_RAW_TRACEPOINT, name, code[name]) for name in _TAIL_CALLS]
+        for index, descriptor in enumerate(walks):
+            self._maps["programs"].update(_u32(index), _u32(descriptor))
+        self._hooks = {
+            kind: bpf.load_program(_CGROUP_SOCK_ADDR, name, code[name], expected_attach=kind)
+            for name, kind in _HOOKS.items()
+        }
+        self._programs = [*traced.values(), *walks, *self._hooks.values()]
+        self._links = [bpf.open_raw_tracepoint(name, program) for name, program in traced.items()]
+        self.facts = BuildFacts(
+            digest=found.digest,
+            btf_digest=btf_digest(),
+            build_seconds=made - begun,
+            load_seconds=time.monotonic() - made,
+        )
 
     @property
     def ring_descriptor(self) -> int:
         """Descriptor of the ring buffer map, to be mapped by capture.ring."""
-        return int(self._bpf[b"ring"].map_fd)
+        return self._maps["ring"].descriptor
 
     def attach(self, run: Path, subject: Path, tools: Path) -> int:
         """Point at the cgroups of an empty slice and hook its network; returns its descriptor."""
-        slices, started = self._bpf[b"slice"], self._bpf[b"started"]
         for role in range(4):
-            started[ctypes.c_int(role)] = ctypes.c_uint(0)
-        self._bpf[b"members"].clear()
+            self._maps["started"].update(_u32(role), _u32(0))
+        self._maps["members"].clear()
         for index, path in enumerate((run, subject, tools)):
-            slices[index] = str(path)
-        descriptor = os.open(run, os.O_RDONLY | os.O_DIRECTORY)
-        for kind, function in self._hooks.items():
-            self._bpf.attach_func(function, descriptor, kind, _ALLOW_MULTI)
+            place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._maps["slice"].update(_u32(index), _u32(place))
+            os.close(place)  # the map holds the cgroup itself
+        descriptor = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for kind, program in self._hooks.items():
+            bpf.attach_to_cgroup(program, descriptor, kind)
         return descriptor
 
     def detach(self, descriptor: int) -> None:
         """Take the network hooks off the slice and forget its processes."""
-        for kind, function in self._hooks.items():
-            self._bpf.detach_func(function, descriptor, kind)
+        for kind, program in self._hooks.items():
+            bpf.detach_from_cgroup(program, descriptor, kind)
         os.close(descriptor)
-        self._bpf[b"members"].clear()
+        self._maps["members"].clear()
 
     def counters(self) -> dict[Kind, KindCounters]:
         """All kernel counters since the load, summed over CPUs, by kind."""
-        table = self._bpf[b"counters"]
+        table, width = self._maps["counters"], LAYOUT.constants["COUNTS"]
         values = [
-            sum(table[ctypes.c_int(i)]) for i in range(LAYOUT.constants["KINDS"] * LAYOUT.constants["COUNTS"])
+            sum(int.from_bytes(one, "little") for one in table.values(_u32(i)))
+            for i in range(LAYOUT.constants["KINDS"] * width)
         ]
-        width = LAYOUT.constants["COUNTS"]
         return {
             kind: KindCounters(*values[number * width : number * width + 7])
             for number, kind in LAYOUT.kinds.items()
@@ -136,11 +121,13 @@ class Program:
 
     def recursion_misses(self) -> int:
         """Events that the kernel skipped because a program was already running on that CPU."""
-        return sum(_recursion_misses(descriptor) for descriptor in self._descriptors)
+        return sum(bpf.recursion_misses(program) for program in self._programs)
 
     def close(self) -> None:
         """Unload everything."""
-        self._bpf.cleanup()
+        maps = [one.descriptor for one in self._maps.values()]
+        for descriptor in (*self._links, *self._programs, *maps):
+            os.close(descriptor)
 
 
 def counters_between(
@@ -153,23 +140,5 @@ def counters_between(
     }
 
 
-def _recursion_misses(descriptor: int) -> int:
-    info = ctypes.create_string_buffer(_PROG_INFO_SIZE)
-    attribute = ctypes.create_string_buffer(
-        struct.pack("=IIQ", descriptor, _PROG_INFO_SIZE, ctypes.addressof(info)), 16
-    )
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(_SYS_BPF, _OBJ_GET_INFO_BY_FD, attribute, 16):
-        raise OSError(ctypes.get_errno(), "bpf(BPF_OBJ_GET_INFO_BY_FD)")
-    return int(struct.unpack_from("=Q", info, _RECURSION_MISSES_AT)[0])
-
-
-def _without_descriptors(instructions: bytes) -> bytes:
-    """Zero what differs between loads: immediates of map loads (BPF_LD_IMM64 with a pseudo source)."""
-    out, at = bytearray(instructions), 0
-    while at < len(out):
-        wide = out[at] == 0x18
-        if wide and (out[at + 1] >> 4) in (1, 5):
-            out[at + 4 : at + 8] = out[at + 12 : at + 16] = bytes(4)
-        at += 16 if wide else 8
-    return bytes(out)
+def _u32(value: int) -> bytes:
+    return struct.pack("=I", value)

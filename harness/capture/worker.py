@@ -25,14 +25,14 @@ _PR_SET_PDEATHSIG = 1
 _IDLE_SECONDS = 0.001
 
 
-def main(descriptor: int, ring_bytes: int, parent: int) -> int:
+def main(descriptor: int, ring_bytes: int, parent: int, kept_in: Path | None) -> int:
     """Serve one harness until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the harness decides what an interrupt means
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return 1
     control = socket.socket(fileno=descriptor)
-    program = Program(ring_bytes)
+    program = Program(ring_bytes, kept_in)
     ring = Ring(program.ring_descriptor, ring_bytes)
     _answer(control, asdict(program.facts))
     try:
@@ -72,4 +72,5 @@ def _answer(control: socket.socket, message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    control, ring_size, harness, *folder = sys.argv[1:]
+    sys.exit(main(int(control), int(ring_size), int(harness), Path(folder[0]) if folder else None))

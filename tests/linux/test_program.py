@@ -1,0 +1,226 @@
+"""The kernel program is compiled once and kept; what is not as it was kept is compiled again."""
+
+import errno
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from harness.capture import bpf, built
+from harness.capture.bpf import Map, MapKind
+from harness.capture.program import _HOOKS, _MAPS, _TAIL_CALLS, TRACEPOINTS, Program
+from harness.plan import FIXTURES
+
+pytestmark = pytest.mark.linux
+
+RING = 1 << 20
+NAMES = (_MAPS, (*TRACEPOINTS, *_TAIL_CALLS, *_HOOKS))
+
+
+@pytest.fixture(scope="module")
+def compiled() -> built.Built:
+    return built.built(*NAMES, None)
+
+
+@pytest.fixture
+def kept(compiled: built.Built, tmp_path: Path) -> Path:
+    """The one file in which the compiled program is kept, in the folder that it is kept in."""
+    place = tmp_path / "bpf" / f"{built._key(*NAMES)}.json"
+    built._keep(compiled, place)
+    assert list(place.parent.iterdir()) == [place]
+    return place
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch, compiled: built.Built) -> list[str]:
+    """One entry for each time that something was compiled; the real thing, but only once."""
+    times: list[str] = []
+
+    def compile_(*_: object) -> built.Built:
+        times.append("compiled")
+        return compiled
+
+    monkeypatch.setattr(built, "_compile", compile_)
+    return times
+
+
+def test_what_is_kept_is_what_was_compiled(
+    kept: Path, compiled: built.Built, compilations: list[str]
+) -> None:
+    assert built.built(*NAMES, kept.parent) == compiled
+    assert compilations == []
+    assert {kind.name for kind in compiled.maps} == set(_MAPS)
+    assert set(compiled.functions) == {*TRACEPOINTS, *_TAIL_CALLS, *_HOOKS}
+
+
+LOAD = """
+import sys
+from pathlib import Path
+sys.modules["bcc.libbcc"] = None  # whoever imports bcc fails
+from harness.capture.program import Program
+program = Program(1 << 20, Path(sys.argv[1]))
+print(program.facts.digest, sum(counters.seen for counters in program.counters().values()))
+"""
+
+
+def test_a_kept_program_is_loaded_without_the_compiler(kept: Path, compiled: built.Built) -> None:
+    def load() -> "subprocess.CompletedProcess[str]":
+        environment = os.environ | {"PYTHONPATH": str(FIXTURES.parent)}
+        command = [sys.executable, "-c", LOAD, str(kept.parent)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    done = load()
+    assert (done.stdout, done.stderr) == (f"{compiled.digest} 0\n", "")
+    kept.unlink()
+    done = load()
+    assert done.returncode == 1
+    assert "bcc.libbcc" in done.stderr
+
+
+@pytest.mark.parametrize("at", [0, 40, 100, -100])
+def test_one_other_byte_and_it_is_compiled_again(
+    kept: Path, compiled: built.Built, compilations: list[str], at: int
+) -> None:
+    before = kept.read_bytes()
+    data = bytearray(before)
+    data[at] ^= 1
+    kept.write_bytes(data)
+    assert built.built(*NAMES, kept.parent) == compiled
+    assert compilations == ["compiled"]
+    assert kept.read_bytes() == before
+
+
+def test_half_a_file_and_none_are_compiled_again(
+    kept: Path, compiled: built.Built, compilations: list[str]
+) -> None:
+    kept.write_bytes(kept.read_bytes()[:1000])
+    assert built.built(*NAMES, kept.parent) == compiled
+    kept.write_bytes(b"\xff")
+    assert built.built(*NAMES, kept.parent) == compiled
+    shutil.rmtree(kept.parent)
+    assert built.built(*NAMES, kept.parent) == compiled
+    assert built.built(*NAMES, kept.parent) == compiled
+    assert len(compilations) == 3
+
+
+@pytest.mark.parametrize("what", ["source", "record", "kernel types", "kernel", "headers", "compiler"])
+def test_for_anything_else_it_is_compiled_again(
+    kept: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    if what in ("source", "record"):
+        folder = Path(shutil.copytree(built.BPF_FOLDER, tmp_path / "copy"))
+        file = folder / {"source": "capture.c", "record": "record.h"}[what]
+        file.write_text(file.read_text() + "/* more */")
+        monkeypatch.setattr(built, "BPF_FOLDER", folder)
+    elif what == "kernel types":
+        monkeypatch.setattr(built, "btf_digest", lambda: "sha256:of another kernel")
+    elif what == "kernel":
+        real = os.uname()
+        monkeypatch.setattr(os, "uname", lambda: os.uname_result((*real[:2], "1.2.3", *real[3:])))
+    elif what == "headers":
+        monkeypatch.setenv("BCC_KERNEL_SOURCE", str(tmp_path))
+    else:
+        other = tmp_path / "bcc"
+        other.mkdir()
+        (other / "__init__.py").touch()
+        (other / "version.py").write_text("__version__ = '99'")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "bcc", raising=False)
+    built.built(*NAMES, kept.parent)
+    assert compilations == ["compiled"]
+    assert kept.exists()
+
+
+def test_a_folder_that_takes_nothing_costs_a_compilation_and_nothing_else(
+    compiled: built.Built, compilations: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "no" / "such"):
+        assert built.built(*NAMES, folder) == compiled
+    assert len(compilations) == 2
+
+
+def test_only_so_many_are_kept(kept: Path, compiled: built.Built) -> None:
+    for number in range(20):
+        built._keep(compiled, kept.with_name(f"{number}.json"))
+        os.utime(kept.with_name(f"{number}.json"), (number, number))
+    assert len(list(kept.parent.iterdir())) == built._MOST + 1
+
+
+def test_the_digest_tells_other_instructions_and_other_maps(compiled: built.Built) -> None:
+    """It is what archives say of the program, whatever was kept."""
+    changed = bytearray(compiled.functions["sys_exit"])
+    changed[-8] ^= 1
+    other_maps = built.with_descriptors(compiled.functions["finish"], [7] * len(_MAPS))
+    for code in ({"sys_exit": bytes(changed)}, {"finish": other_maps}):
+        assert evolve(compiled, functions={**compiled.functions, **code}).digest != compiled.digest
+
+
+def test_maps_are_named_by_their_index(compiled: built.Built) -> None:
+    """Each load of a map is found again, and nothing else is touched."""
+    back = {100 + number: number for number in range(len(_MAPS))}
+    for code in compiled.functions.values():
+        there = built.with_descriptors(code, sorted(back))
+        assert built._by_index(there, back) == code
+        assert len(there) == len(code)
+    assert built.with_descriptors(compiled.functions["finish"], sorted(back)) != compiled.functions["finish"]
+    other_load = struct.pack("=BBhiQ", 0x18, 2 << 4, 0, 0, 0)
+    other_call = struct.pack("=BBhi", 0x85, 1 << 4, 0, 0)
+    for unknown, said in ((other_load, "only maps"), (other_call, "to be inlined")):
+        with pytest.raises(RuntimeError, match=said):
+            built.with_descriptors(unknown, [])
+
+
+def test_what_the_verifier_says_is_told() -> None:
+    leaves_nothing_in_r0 = struct.pack("=BBhi", 0x95, 0, 0, 0)
+    with pytest.raises(OSError, match="R0 !read_ok") as refused:
+        bpf.load_program(17, "bad", leaves_nothing_in_r0)
+    assert refused.value.errno == errno.EACCES
+    assert ": bad\n" in str(refused.value)
+
+
+@pytest.fixture(params=[1, 6], ids=["hash", "one value a CPU"])
+def table(request: pytest.FixtureRequest) -> Iterator[Map]:
+    made = Map.create(MapKind("t", request.param, 4, 8, 4, 0))
+    yield made
+    os.close(made.descriptor)
+
+
+def test_a_map_gives_back_what_was_put_in(table: Map) -> None:
+    assert bpf.map_kind(table.descriptor) == table.kind
+    if table.kind.type == 6:
+        assert table.values(bytes(4)) == [bytes(8)] * bpf.possible_cpus()
+        assert list(table.keys()) == [struct.pack("=I", number) for number in range(4)]
+        return
+    for number in range(3):
+        table.update(struct.pack("=I", number), struct.pack("=Q", number + 7))
+    assert sorted(table.keys()) == [struct.pack("=I", number) for number in range(3)]
+    assert table.values(struct.pack("=I", 2)) == [struct.pack("=Q", 9)]
+    table.delete(struct.pack("=I", 2))
+    table.delete(struct.pack("=I", 2))
+    with pytest.raises(FileNotFoundError):
+        table.values(struct.pack("=I", 2))
+    table.clear()
+    assert list(table.keys()) == []
+
+
+@pytest.mark.parametrize(("text", "count"), [("0", 1), ("0-3", 4), ("0,2-5", 6), ("0-1,8-9", 10)])
+def test_possible_cpus(text: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "possible").write_text(f"{text}\n")
+    monkeypatch.setattr(bpf, "_POSSIBLE", tmp_path / "possible")
+    assert bpf.possible_cpus() == count
+
+
+def test_closing_gives_everything_back(kept: Path) -> None:
+    def held() -> set[str]:
+        return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+    before = held()
+    Program(RING, kept.parent).close()
+    assert held() == before
