@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, astuple, evolve, frozen
 
 from harness.capture.bpf import MapKind, map_kind
 from harness.host import btf
@@ -37,8 +37,8 @@ class Built:
 
     @property
     def digest(self) -> str:
-        """Over all instructions, as archives tell it."""
-        whole = hashlib.sha256()
+        """Over all instructions and what the maps are made from, as archives tell it."""
+        whole = hashlib.sha256(json.dumps([astuple(kind) for kind in self.maps]).encode())
         for name, instructions in sorted(self.functions.items()):
             whole.update(name.encode() + b"\0" + instructions)
         return "sha256:" + whole.hexdigest()

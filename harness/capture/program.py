@@ -37,7 +37,7 @@ _RAW_TRACEPOINT, _CGROUP_SOCK_ADDR = 17, 18  # enum bpf_prog_type
 
 @frozen
 class BuildFacts:
-    """How the program was made. `digest` covers all instructions."""
+    """How the program was made. `digest` covers all instructions and maps, but for the ring's size."""
 
     digest: str
     btf_digest: str

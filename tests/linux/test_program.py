@@ -160,6 +160,8 @@ def test_the_digest_tells_other_instructions_and_other_maps(compiled: built.Buil
     other_maps = built.with_descriptors(compiled.functions["finish"], [7] * len(_MAPS))
     for code in ({"sys_exit": bytes(changed)}, {"finish": other_maps}):
         assert evolve(compiled, functions={**compiled.functions, **code}).digest != compiled.digest
+    fewer = (evolve(compiled.maps[0], entries=2), *compiled.maps[1:])
+    assert evolve(compiled, maps=fewer).digest != compiled.digest
 
 
 def test_maps_are_named_by_their_index(compiled: built.Built) -> None:
