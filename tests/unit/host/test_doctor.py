@@ -1,5 +1,6 @@
 """The doctor: every failed need is named with its remedy, and none is forgotten."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def test_the_package_of_the_same_name_is_not_bcc(tmp_path: Path, monkeypatch: py
     (tmp_path / "bcc").mkdir()
     (tmp_path / "bcc" / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "bcc", raising=False)  # the real one, if a test before has loaded it
     assert not _named(State(tmp_path), "bcc").ok
     (tmp_path / "bcc" / "libbcc.py").write_text("")
     assert _named(State(tmp_path), "bcc").ok
