@@ -15,6 +15,9 @@ from attrs import evolve
 from harness.capture import bpf, built
 from harness.capture.bpf import Map, MapKind
 from harness.capture.program import _HOOKS, _MAPS, _TAIL_CALLS, TRACEPOINTS, Program
+from harness.evidence.model import Kind, Role
+from harness.host.btf import Btf
+from harness.host.cgroup import Slice
 from harness.plan import FIXTURES
 
 pytestmark = pytest.mark.linux
@@ -226,3 +229,64 @@ def test_closing_gives_everything_back(kept: Path) -> None:
     before = held()
     Program(RING, kept.parent).close()
     assert held() == before
+
+
+PRINTS = (
+    b"".join(  # calls bpf_trace_printk("x", 2), and with it whatever is hooked to the tracepoint of that name
+        struct.pack("=BBhi", *one)
+        for one in (
+            (0x7A, 10, -8, ord("x")),  # the text, on the stack
+            (0xBF, 0xA1, 0, 0),
+            (0x07, 1, 0, -8),
+            (0xB7, 2, 0, 2),
+            (0x85, 0, 0, 6),  # BPF_FUNC_trace_printk
+            (0xB7, 0, 0, 0),
+            (0x95, 0, 0, 0),
+        )
+    )
+)
+_PROG_TEST_RUN = 10
+
+
+@pytest.fixture
+def printing() -> Iterator[None]:
+    """Loading a program that prints turns the event on; it is left as it was."""
+    switch = Path("/sys/kernel/tracing/events/bpf_trace/bpf_trace_printk/enable")
+    before = switch.read_text()
+    yield
+    switch.write_text(before)
+
+
+@pytest.mark.usefixtures("printing")
+def test_an_event_that_the_kernel_skips_is_counted() -> None:
+    """A program hooked to what it does itself: the kernel does not run it within itself, and says so."""
+    program = bpf.load_program(17, "prints", PRINTS)
+    hook = bpf.open_raw_tracepoint("bpf_trace_printk", program)
+    assert bpf.recursion_misses(program) == 0
+    for number in range(1, 4):
+        bpf._bpf(_PROG_TEST_RUN, struct.pack("=I76x", program))
+        assert bpf.recursion_misses(program) == number
+    os.close(hook)
+    os.close(program)
+
+
+def test_the_counter_is_where_this_kernel_has_it() -> None:
+    types = Btf()
+    assert types.offset("bpf_prog_info", "recursion_misses") == bpf._RECURSION_MISSES_AT
+    assert types.size("bpf_prog_info") >= bpf._PROG_INFO_SIZE
+
+
+def test_a_record_that_cannot_be_finished_is_counted(kept: Path, run_slice: Slice) -> None:
+    """Without the second half of the program every open is seen, and counted as given up."""
+    program = Program(RING, kept.parent)
+    subject = run_slice.role_path(Role.SUBJECT)
+    hook = program.attach(run_slice.path, subject, run_slice.role_path(Role.TOOLS))
+    for index in range(len(_TAIL_CALLS)):
+        program._maps["programs"].delete(struct.pack("=I", index))
+    reads = f"echo $$ > {subject}/cgroup.procs; for i in 1 2 3 4 5 6 7; do read x < /dev/null; done; true"
+    subprocess.run(["sh", "-c", reads], check=True)
+    opens = program.counters()[Kind.OPEN]
+    assert opens.seen == opens.fault >= 7
+    assert opens.submitted == 0
+    program.detach(hook)
+    program.close()
