@@ -215,6 +215,19 @@ print(child)
     assert [(r.pid, r.raw) for r in records if r.kind is Kind.ATTACH] == [(int(out), b"/")]
 
 
+def test_what_seccomp_would_have_refused_is_seen(session: CaptureSession, slice_: Slice, probe: Path) -> None:
+    """The tripwires behind the seal: here are no containers, so nothing stands in the way of these calls."""
+    slice_.arm(session)
+    setup = "import ctypes; print(ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(120)))"
+    assert int(slice_.run_code(setup)) >= 0
+    for call in ("int80", "x32"):
+        slice_.run_code(f"os.execv({str(probe)!r}, ['probe', {call!r}])")
+    records, accounting = session.disarm()
+    whole(accounting)
+    assert [r.result >= 0 for r in records if r.kind is Kind.URING and r.syscall == 425] == [True]
+    assert len({r.pid for r in records if r.kind is Kind.COMPAT}) == 2
+
+
 PRODUCER = """
 import time
 time.sleep(max(0, {begin} - time.monotonic()))
