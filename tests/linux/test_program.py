@@ -19,6 +19,7 @@ from harness.evidence.model import Kind, Role
 from harness.host.btf import Btf
 from harness.host.cgroup import Slice
 from harness.plan import FIXTURES
+from tests.faults.midrun import until
 
 pytestmark = pytest.mark.linux
 
@@ -250,10 +251,11 @@ _PROG_TEST_RUN = 10
 
 @pytest.fixture
 def printing() -> Iterator[None]:
-    """Loading a program that prints turns the event on; it is left as it was."""
+    """Loading a program that prints turns the event on, perhaps a little later; it is left as it was."""
     switch = Path("/sys/kernel/tracing/events/bpf_trace/bpf_trace_printk/enable")
     before = switch.read_text()
     yield
+    until(lambda: switch.read_text().startswith("1"))
     switch.write_text(before)
 
 
