@@ -5,6 +5,7 @@ that fails is an OSError with the kernel's errno.
 """
 
 import ctypes
+import errno
 import os
 import resource
 import struct
@@ -143,12 +144,19 @@ def attach_to_cgroup(program: int, cgroup: int, kind: int) -> None:
 
 
 def detach_from_cgroup(program: int, cgroup: int, kind: int) -> None:
+    """Take it off again."""
     _bpf(_PROG_DETACH, struct.pack("=4I", cgroup, program, kind, 0))
 
 
 def recursion_misses(program: int) -> int:
-    """Events that the kernel skipped because this program was already running on that CPU."""
-    return int(struct.unpack_from("=Q", _info(program, _PROG_INFO_SIZE), _RECURSION_MISSES_AT)[0])
+    """Events that the kernel skipped because this program was already running on that CPU.
+
+    OSError by a kernel that does not count them (before 5.12): none would be noticed there.
+    """
+    info = _info(program, _PROG_INFO_SIZE)
+    if len(info) < _RECURSION_MISSES_AT + 8:
+        raise OSError(errno.ENOTSUP, "this kernel does not count the events that it skips")
+    return int(struct.unpack_from("=Q", info, _RECURSION_MISSES_AT)[0])
 
 
 def possible_cpus() -> int:
@@ -158,14 +166,19 @@ def possible_cpus() -> int:
 
 
 def _info(descriptor: int, size: int) -> bytes:
+    """As much of the struct as this kernel has; it says how much."""
     info = ctypes.create_string_buffer(size)
-    _bpf(_INFO_BY_FD, struct.pack("=IIQ", descriptor, size, ctypes.addressof(info)))
-    return info.raw
+    asked = ctypes.create_string_buffer(struct.pack("=IIQ", descriptor, size, ctypes.addressof(info)), 16)
+    _call(_INFO_BY_FD, asked)
+    return info.raw[: struct.unpack_from("=I", asked, 4)[0]]
 
 
 def _bpf(command: int, attributes: bytes) -> int:
-    held = ctypes.create_string_buffer(attributes, len(attributes))
-    result = int(_libc.syscall(_SYS_BPF, command, held, len(attributes)))
+    return _call(command, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def _call(command: int, attributes: "ctypes.Array[ctypes.c_char]") -> int:
+    result = int(_libc.syscall(_SYS_BPF, command, attributes, len(attributes)))
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -292,3 +292,13 @@ def test_a_record_that_cannot_be_finished_is_counted(kept: Path, run_slice: Slic
     assert opens.submitted == 0
     program.detach(hook)
     program.close()
+
+
+def test_a_kernel_that_does_not_count_what_it_skips_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the struct ended before the counter."""
+    program = bpf.load_program(17, "ends", struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0))
+    assert bpf.recursion_misses(program) == 0
+    monkeypatch.setattr(bpf, "_PROG_INFO_SIZE", bpf._RECURSION_MISSES_AT)
+    with pytest.raises(OSError, match="does not count"):
+        bpf.recursion_misses(program)
+    os.close(program)
