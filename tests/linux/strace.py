@@ -91,7 +91,9 @@ def parse(lines: Iterable[bytes]) -> Iterator[Call]:
             begun[line.partition(b"(")[0]] = line.removesuffix(b"<unfinished ...>").rstrip()
             continue
         resumed = re.match(rb"<\.\.\. (\w+) resumed>\s?", line)
-        yield _call(begun.pop(resumed[1]) + line[resumed.end() :] if resumed else line)
+        whole = begun.pop(resumed[1]) + line[resumed.end() :] if resumed else line
+        if not whole.endswith(b" = ?"):
+            yield _call(whole)
 
 
 def unescaped(text: bytes) -> bytes:

@@ -267,6 +267,9 @@ def test_what_strace_writes_is_read_back() -> None:
         rb"<... mkdir resumed>)                = ? ERESTARTSYS (To be restarted)",
         rb"clone(child_stack=NULL, flags=CLONE_VM|SIGCHLD) = 7 /* 24347 in strace's PID NS */",
         b"???( <unfinished ...>",
+        b'openat(AT_FDCWD</w>, "b", O_RDONLY) = ?',
+        b'unlink("c" <unfinished ...>',
+        b"<... unlink resumed>)                    = ?",
         b"+++ exited with 0 +++",
     ]
     opened, executed, moved, made, cloned = parse(lines)
