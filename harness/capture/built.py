@@ -6,6 +6,7 @@ kernel types, compiler, headers), and used only if its own digest is the one tha
 
 import base64
 import ctypes
+import functools
 import hashlib
 import importlib.util
 import json
@@ -44,6 +45,7 @@ class Built:
         return "sha256:" + whole.hexdigest()
 
 
+@functools.cache
 def btf_digest() -> str:
     """Of the running kernel's types."""
     return "sha256:" + hashlib.sha256(btf.VMLINUX.read_bytes()).hexdigest()

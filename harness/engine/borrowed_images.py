@@ -44,9 +44,10 @@ def borrowed_image(client: Any, state: State, image: SavedImage) -> Iterator[Non
 def return_image(client: Any, folder: RunFolder) -> None:
     """Remove the image that was borrowed with this folder, if one was."""
     note = folder.path / _NOTE
-    if note.is_file():
+    identity = note.read_text(encoding="ascii") if note.is_file() else ""
+    if identity:  # killed while the note was written: nothing had been loaded yet
         try:
-            client.api.remove_image(note.read_text(encoding="ascii"))
+            client.api.remove_image(identity)
         except (ImageNotFound, APIError):
             pass  # it never came, somebody else uses it meanwhile, or has removed it
 

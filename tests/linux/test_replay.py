@@ -19,10 +19,11 @@ from harness.contracts.canonical import load_json, sha256_of, to_bytes
 from harness.contracts.companion import COMPANION_SCHEMAS, RUNSPEC
 from harness.contracts.manifest import V0_MEMBERS
 from harness.engine import daemon
+from harness.engine.borrowed_images import return_image
 from harness.engine.locked_images import image_for_run
 from harness.errors import InputError
 from harness.gates.catalog import find_fixture
-from harness.host.state import State
+from harness.host.state import RunFolder, State
 from harness.kit import pack
 from harness.plan import FIXTURES, plan_fixture
 from harness.run import measure
@@ -139,6 +140,16 @@ def test_what_a_killed_replay_had_in_the_engine_goes_with_the_next_start(
         assert client.containers.list(all=True) == []
     assert said(away, "replay", kit, "--trust").returncode == 0
     assert sorted(path.name for path in away.root.iterdir()) == ["cache", "engine", "locks", "runs"]
+
+
+@pytest.mark.parametrize("note", ["", "sha256:", "sha256:" + "0" * 64])
+def test_a_note_of_nothing_stops_no_start(bench: Bench, tmp_path: Path, note: str) -> None:
+    """A replay can be killed before its note is written, or before its image is loaded."""
+    folder = RunFolder.create(State(tmp_path).prepare(), "replay-0")
+    (folder.path / "image").write_text(note)
+    return_image(bench.client, folder)
+    folder.remove()
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 @pytest.fixture(scope="module")
