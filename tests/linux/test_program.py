@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -256,7 +257,9 @@ def printing() -> Iterator[None]:
     before = switch.read_text()
     yield
     until(lambda: switch.read_text().startswith("1"))
-    switch.write_text(before)
+    for _ in range(10):  # a worker of the kernel turns it on, once for each time that the verifier asks
+        switch.write_text(before)
+        time.sleep(0.1)
 
 
 @pytest.mark.usefixtures("printing")
