@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.bundle.problem import Problem
+from harness.contracts.bounds import MAX_NODES
 from harness.contracts.canonical import JsonError, load_json, to_bytes
 from harness.contracts.converter import ContractError, parse, unstructure
 from harness.contracts.health import ObservationHealth
 from harness.contracts.kernel_event import KernelEvent
 from harness.contracts.rules import RuleError
 from harness.contracts.sdk_event import SdkEvent
-
-MAX_NODES = 2_000_000  # of one document: parsed, each takes some hundred bytes
 
 Report = Callable[[Problem], None]
 

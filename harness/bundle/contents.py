@@ -8,7 +8,7 @@ from harness.bundle.kernel_lines import TooManyError, V0Kernel, V1Kernel
 from harness.bundle.members import Members
 from harness.bundle.problem import Kept, Problem
 from harness.contracts import companion
-from harness.contracts.canonical import MAX_LINE_BYTES
+from harness.contracts.bounds import MAX_EVENTS, MAX_LINE_BYTES, MAX_LINES
 from harness.contracts.companion import COMPANION_MODELS
 from harness.contracts.correlation import CorrelationReport
 from harness.contracts.health import ObservationHealth
@@ -29,8 +29,6 @@ from harness.contracts.sdk_event import SdkEvent
 from harness.contracts.surface import CapabilitySurface
 
 T = TypeVar("T")
-MAX_LINES = 1_000_000  # of a kernel layer
-MAX_EVENTS = 100_000  # of a layer that is held as models (contracts §1.7)
 
 DOCUMENTS: dict[str, type] = {
     SURFACE: CapabilitySurface,

@@ -20,6 +20,7 @@ from attrs import evolve, frozen
 from harness.bundle.numbered import Beginnings
 from harness.bundle.templates import PLAIN, template
 from harness.contracts import kernel_event
+from harness.contracts.bounds import MAX_DISTINCT
 from harness.contracts.canonical import load_json, to_bytes
 from harness.contracts.companion_evidence import KERNEL_EVENT_V1, KernelEventV1
 from harness.contracts.converter import ContractError, parse, unstructure
@@ -29,7 +30,6 @@ from harness.evidence.classify import EventClass
 from harness.evidence.surface_v1 import wants_change
 from harness.evidence.syscalls import outcome_of
 
-MAX_DISTINCT = 500_000  # facts that are held of one layer
 MAX_KNOWN = 100_000  # entries of what is only kept to save time: then it is forgotten
 MAX_MODELS = 10_000  # lines that are kept as models, each of a kilobyte: several rules ask for them
 _PID = re.compile(rb"(?:0|[1-9][0-9]{0,18}),")

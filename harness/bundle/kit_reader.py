@@ -16,7 +16,7 @@ from typing import BinaryIO
 from attrs import frozen
 
 from harness.bundle.layout import BLOCK, END, MAX_SIZE, header, padding
-from harness.bundle.reader import MIB
+from harness.contracts.bounds import MIB
 from harness.contracts.canonical import JsonError, load_json, to_bytes
 from harness.contracts.converter import ContractError, parse, unstructure
 from harness.contracts.manifest import ArchiveFile

@@ -75,18 +75,19 @@ def _extension(stream: BinaryIO, kind: bytes, size: int, place: str) -> Names:
     if kind in _LONG:
         return [(_LONG[kind], _text(data.rstrip(b"\0")))]
     names: Names = []
-    while data:
-        record = _PAX_RECORD.match(data)
-        length = int(record[1]) if record else 0
-        if record is None or not record.end() < length <= len(data):
+    at = 0
+    while at < len(data):
+        record = _PAX_RECORD.match(data, at)
+        end = at + int(record[1]) if record else 0
+        if record is None or not record.end() < end <= len(data):
             raise _unsafe("a pax header cannot be read", place)
-        keyword, value = _text(record[2]), _text(data[record.end() : length - 1])
+        keyword, value = _text(record[2]), _text(data[record.end() : end - 1])
         # a size of its own, or one for sparse files, would make two readers see two different layers
         if keyword == "size" or keyword.startswith("GNU.sparse.") or kind == tarfile.XGLTYPE:
             raise _unsafe(f"a pax header sets {keyword!r}", place)
         if keyword in _LONG.values():
             names.append((keyword, value))
-        data = data[length:]
+        at = end
     return names
 
 

@@ -13,9 +13,10 @@ from zlib_ng import zlib_ng
 
 from harness.bundle.layout import GZIP_HEADER, GZIP_TRAILER
 from harness.bundle.problem import BrokenError
+from harness.contracts import bounds
+from harness.contracts.bounds import MIB
 from harness.errors import EnvironmentUnfitError
 
-MIB = 1 << 20
 CHUNK = 256 << 10  # fits the processor's cache, which is what makes reading in chunks fast
 _PIECE = 64 << 10  # compressed bytes at a time
 _DAMAGED: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # its stub has an instance there
@@ -28,12 +29,12 @@ class Limits:
     Names need none: the header has room for 100 bytes, and only known members are accepted once.
     """
 
-    bundle: int = 100 * MIB
-    decoded: int = 1024 * MIB
-    document: int = 32 * MIB  # a JSON member: parsed, it takes many times its size
-    lines: int = 500 * MIB  # an NDJSON member
-    ratio: int = 500
-    ratio_floor: int = 8 * MIB
+    bundle: int = bounds.MAX_BUNDLE
+    decoded: int = bounds.MAX_DECODED
+    document: int = bounds.MAX_DOCUMENT
+    lines: int = bounds.MAX_LINES_BYTES
+    ratio: int = bounds.MAX_RATIO
+    ratio_floor: int = bounds.RATIO_FLOOR
     in_memory: int = 16 * MIB  # decoded bytes beyond that go to a nameless file below $TMPDIR
 
     def of_member(self, name: str) -> int:

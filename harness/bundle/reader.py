@@ -10,14 +10,14 @@ from typing import TypeVar
 from attrs import frozen
 
 from harness.bundle.members import Bounded, Members, Structured
-from harness.bundle.payload import MIB, Limits
+from harness.bundle.payload import Limits
 from harness.bundle.problem import BrokenError
 from harness.contracts.canonical import JsonError, load_json, sha256_of
 from harness.contracts.converter import ContractError, parse
 from harness.contracts.manifest import COMPANION_MANIFEST, MANIFEST, ArchiveManifest
 from harness.errors import InputError, VerificationError
 
-__all__ = ["MIB", "Archive", "Limits", "found_at", "manifest_of", "read_archive"]
+__all__ = ["Archive", "Limits", "found_at", "manifest_of", "read_archive"]
 
 T = TypeVar("T")
 _HINT = "the archive is damaged or was changed: get it again from where it was made"

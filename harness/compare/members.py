@@ -6,7 +6,8 @@ That surface and reports follow from the layers is `verify`'s business, not look
 from pathlib import Path
 from typing import TypeVar
 
-from harness.bundle.reader import MIB, Archive, Limits, read_archive
+from harness.bundle.reader import Archive, Limits, read_archive
+from harness.contracts.bounds import MIB
 from harness.contracts.canonical import JsonError, load_json, sha256_of, split_lines
 from harness.contracts.companion import COMPANION_SCHEMAS
 from harness.contracts.converter import ContractError, parse

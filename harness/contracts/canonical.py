@@ -5,16 +5,15 @@ Compact separators, UTF-8 written raw, no trailing newline in a document, one in
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from harness.contracts.bounds import MAX_DEPTH, MAX_DIGITS, MAX_LINE_BYTES
 from harness.contracts.converter import ContractError
 
 EMPTY_SHA256 = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-MAX_DEPTH = 64  # contracts §1.7, LimitJsonDepth
-MAX_LINE_BYTES = 1 << 20  # contracts §1.7, LimitLineBytes
-MAX_DIGITS = 40  # of one integer literal: far beyond 64 bits, and conversion stays linear
-
+_QUOTED = 80  # characters of a stranger's text in a message
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -126,10 +125,15 @@ def _containers(node: Any) -> list[Any]:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        names = [key for key, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice!r} is there twice")
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
+        raise ValueError(f"key {_cut(twice)!r} is there twice")
     return document
+
+
+def _cut(text: str) -> str:
+    """What a message quotes: a stranger's text may be a megabyte."""
+    return text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -145,7 +149,7 @@ def _bounded_int(text: str) -> int:
 def _finite_float(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise ValueError(f"number {text} does not fit")
+        raise ValueError(f"number {_cut(text)} does not fit")
     return value
 
 

@@ -1,16 +1,17 @@
 """Canonical bytes and the strict reader."""
 
+import contextlib
 import json
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.contracts.bounds import MAX_DEPTH, MAX_LINE_BYTES
 from harness.contracts.canonical import (
     EMPTY_SHA256,
-    MAX_DEPTH,
-    MAX_LINE_BYTES,
     JsonError,
     load_json,
     load_ndjson,
@@ -18,6 +19,7 @@ from harness.contracts.canonical import (
     sha256_of,
     to_bytes,
 )
+from tests.growth import is_linear
 
 TEXT = st.text(st.characters(codec="utf-8"))
 NUMBERS = st.integers(-(2**64), 2**64) | st.floats(allow_nan=False, allow_infinity=False)
@@ -108,3 +110,42 @@ def test_lines_are_strict_too(data: bytes, code: str) -> None:
     with pytest.raises(JsonError) as caught:
         load_ndjson(data, "x")
     assert caught.value.code == code
+
+
+def _keys(count: int, last: str) -> bytes:
+    return b"{" + b",".join(b'"k%d":0' % number for number in range(count)) + last.encode() + b"}"
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (lambda n: _keys(n, ""), 4_000),
+        (lambda n: _keys(n, f',"k{n - 1}":0'), 4_000),  # the last one is there twice
+        (lambda n: _keys(n, ',"k0":0'), 4_000),
+        (lambda n: b'{"a":[' + b",".join([b'{"b":1,"b":1}'] * n) + b"]}", 4_000),
+        (lambda n: b"1." + b"1" * n, 100_000),
+        (lambda n: b"1" * n, 100_000),
+        (lambda n: b"1" * n + b".5", 100_000),
+        (lambda n: b"1e-" + b"9" * n, 100_000),
+        (lambda n: b'"' + rb"\u00e9" * n + b'"', 50_000),
+        (lambda n: b'"' + rb"\ud83d\ude00" * n + b'"', 50_000),
+        (lambda n: b'"' + rb"\ud83d" * n + b'"', 50_000),
+        (lambda n: b"[" * n + b"]" * n, 50_000),
+        (lambda n: b"[" + b"[],[[]]," * n + b"[]]", 10_000),
+        (lambda n: b" " * n, 100_000),
+    ],
+)
+def test_reading_takes_time_in_proportion(make: Callable[[int], bytes], size: int) -> None:
+    def read(data: bytes) -> None:
+        with contextlib.suppress(JsonError):
+            load_json(data, "x")
+
+    assert is_linear(make, read, size)
+
+
+def test_a_message_quotes_no_more_than_a_person_reads() -> None:
+    name = b"x" * 500_000
+    for data in (b'{"%b":1,"%b":1}' % (name, name), b"1" * 500_000 + b".5"):
+        with pytest.raises(JsonError) as caught:
+            load_json(data, "file.json")
+        assert len(caught.value.message) < 200
