@@ -1,0 +1,198 @@
+"""The rows of `nox -s hosts`, the steps of each, and one row's job."""
+
+import json
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+from tests.hosts import boot
+from tests.hosts.roots import ROOT
+from tests.hosts.systems import SYSTEMS
+
+GATES = ("kernel-only", "kernel-policy", "openai-agents")
+KITS = ("kernel-only", "openai-agents", "gemini-google-genai")
+RUNS = 2
+
+
+@frozen
+class Row:
+    """A machine, and whose engine runs the containers: the product's own, or the system's with its driver."""
+
+    name: str
+    machine: boot.Machine
+    engine: str = "private"
+
+
+def _row(name: str, system: str, cgroups: str, cpus: int, engine: str) -> Row:
+    return Row(name, boot.Machine(SYSTEMS[system], cgroups, cpus), engine)
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        _row("debian12-hybrid", "debian12", "hybrid", 1, "private"),
+        _row("debian12-pure", "debian12", "pure", 2, "system"),
+        _row("debian13", "debian13", "pure", 1, "private"),
+        _row("debian13-system", "debian13", "pure", 2, "system"),
+        _row("debian13-7x", "debian13-7x", "pure", 1, "private"),
+        _row("sid", "sid", "pure", 1, "system"),
+    )
+}
+
+_PYTEST = "./enter env CI=1 python -m pytest -q -p no:cacheprovider"
+# each a shell's command line in the tree; what it leaves in $OUT comes back
+STEPS = {
+    # nothing is to be had from a network here, and the second time there is nothing to say
+    "enter": "env -i PATH=/usr/bin:/bin HOME=/root ./enter true && "
+    'said=$(env -i PATH=/usr/bin:/bin HOME=/root ./enter true 2>&1) && echo "$said" && test -z "$said"',
+    "doctor": "./enter assay-runner doctor",
+    "gates": f"./enter assay-runner gate {' '.join(GATES)} --runs {RUNS} -o $OUT/gates",
+    "capture": f"{_PYTEST} tests/linux/test_capture.py",
+    "loss": f"{_PYTEST} tests/faults/test_loss_counters.py tests/faults/test_ring_drops.py",
+    "oracle": f"{_PYTEST} tests/linux/test_oracle.py",
+    "replay": "/job/replay",
+    "kits": "/job/kits",
+}
+
+_REPLAY = """#!/bin/bash
+# each kit of the build machine, measured again here
+failed=0
+for kit in /job/in/*.kit; do
+  name=${kit##*/}
+  name=${name%.kit}
+  ./enter assay-runner replay "$kit" --trust --json -o "$OUT/replayed-$name.tar.gz" >"$OUT/replay-$name.json"
+  code=$?
+  echo "REPLAY $name $code"
+  ((code == 0)) || failed=$code
+done
+exit "$failed"
+"""
+
+_KITS = """#!/bin/bash
+# what is measured here, as kits for the build machine
+set -e
+for name in %s; do
+  ./enter assay-runner run "$name" -o "$OUT/$name.tar.gz"
+  ./enter assay-runner kit "$OUT/$name.tar.gz" -o "$OUT/$name.kit"
+done
+"""
+
+_RUN = """#!/bin/bash
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root OUT=/job/out
+cd /job/src
+%(engine)s
+all=0
+step() {
+  local begun=$SECONDS code
+  echo "STEP $1 begins"
+  ( eval "$2" ) 2>&1 | tee "$OUT/$1.log"
+  code=${PIPESTATUS[0]}
+  echo "STEP $1 $code $((SECONDS - begun))"
+  ((code == 0)) || all=1
+}
+%(steps)s
+uname -a >"$OUT/uname"
+docker version --format '{{.Server.Version}}' >"$OUT/docker" 2>/dev/null || dockerd --version >"$OUT/docker"
+cat /sys/module/apparmor/parameters/enabled >"$OUT/apparmor" 2>/dev/null || echo N >"$OUT/apparmor"
+stat -fc %%T /sys/fs/cgroup >"$OUT/cgroup"
+journalctl -k -p warning --no-pager >"$OUT/kernel.log" 2>/dev/null
+exit "$all"
+"""
+
+_SYSTEM_ENGINE = """mkdir -p /etc/docker
+echo '{"exec-opts": ["native.cgroupdriver=systemd"]}' >/etc/docker/daemon.json
+systemctl start docker.service || exit 5
+export DOCKER_HOST=unix:///run/docker.sock"""
+
+
+@frozen
+class StepDone:
+    """A step's exit code and seconds; None if the machine did not get so far."""
+
+    name: str
+    code: int | None
+    seconds: int | None
+
+
+@frozen
+class RowDone:
+    """A row as it is kept and shown."""
+
+    name: str
+    release: str
+    accelerator: str
+    apparmor: str
+    docker: str
+    boot_s: float
+    job_s: float
+    trouble: str
+    tree: str
+    at: str
+    steps: tuple[StepDone, ...]
+    facts: dict[str, Any] = field(factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return not self.trouble and all(step.code == 0 for step in self.steps)
+
+
+def run_row(
+    row: Row, steps: Sequence[str], kits: Iterable[Path], out: Path, tree: str, say: Callable[[str], None]
+) -> RowDone:
+    """Boot the row's machine, take the steps, and read what came back."""
+    shutil.rmtree(out, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="job-") as folder:
+        job = Path(folder)
+        (job / "in").mkdir()
+        for kit in kits:
+            shutil.copy2(kit, job / "in")
+        lines = "\n".join(f"step {name} {shlex.quote(STEPS[name])}" for name in steps)
+        engine = _SYSTEM_ENGINE if row.engine == "system" else ""
+        texts = {
+            "run": _RUN % {"steps": lines, "engine": engine},
+            "replay": _REPLAY,
+            "kits": _KITS % " ".join(KITS),
+        }
+        for name, text in texts.items():
+            (job / name).write_text(text, encoding="utf-8")
+            (job / name).chmod(0o755)
+        done = boot.run_job(row.machine, job, out, tree=ROOT, say=say)
+    return RowDone(
+        name=row.name,
+        release=done.release,
+        accelerator=done.accelerator,
+        apparmor=_line(out / "apparmor"),
+        docker=_line(out / "docker"),
+        boot_s=done.boot_s,
+        job_s=done.job_s,
+        trouble=done.trouble,
+        tree=tree,
+        at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        steps=_steps(steps, done.said),
+    )
+
+
+def _steps(wanted: Sequence[str], said: str) -> tuple[StepDone, ...]:
+    ended = {}
+    for line in said.splitlines():
+        words = line.split()
+        if len(words) == 4 and words[0] == "STEP":
+            ended[words[1]] = (int(words[2]), int(words[3]))
+    return tuple(StepDone(name, *ended.get(name, (None, None))) for name in wanted)
+
+
+def _line(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def write(done: RowDone, path: Path) -> None:
+    """As JSON."""
+    from attrs import asdict
+
+    path.write_text(json.dumps(asdict(done), indent=2) + "\n", encoding="utf-8")

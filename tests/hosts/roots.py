@@ -1,0 +1,120 @@
+"""Disks to boot from: a distribution by mmdebstrap, with all that ./enter installs; and the product's caches.
+
+Package sources and proxies are this host's own: its certificates, pip's settings and folders are put in place
+while a root is prepared, in a mount namespace that ends with the process.
+"""
+
+import os
+import shutil
+import subprocess
+from functools import partial
+from pathlib import Path
+
+from attrs import frozen
+
+from tests.hosts import store
+from tests.hosts.systems import System
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+_BASE = (
+    "systemd-sysv", "udev", "kmod", "iproute2", "apparmor", "initramfs-tools", "zstd", "ca-certificates",
+    "procps",
+)  # fmt: skip
+_DISK = "8G"  # sparse
+_ENTER = ("requirements/dev.lock", "requirements/system.txt")
+
+# $1: the root, $2: the tree, $3: where the kernel is put, then the arguments of prepare.sh
+_CHROOT = """set -eu
+root=$1 tree=$2 made=$3
+shift 3
+mount -t proc proc "$root/proc"
+mount --rbind /sys "$root/sys"
+mount --rbind /dev "$root/dev"
+mkdir -p "$root/src" "$root/made"
+mount --bind "$tree" "$root/src"
+mount --bind "$made" "$root/made"
+rm -f "$root/etc/resolv.conf"
+cp -L /etc/resolv.conf "$root/etc/resolv.conf"
+for path in /etc/pip.conf /root/.config/pip /opt /etc/ssl/certs/ca-certificates.crt; do # as they are here
+  [ -e "$path" ] || continue
+  if [ -d "$path" ]; then mkdir -p "$root$path"; else mkdir -p "$root${path%/*}"; : >>"$root$path"; fi
+  mount --bind "$path" "$root$path"
+done
+exec chroot "$root" /bin/sh /src/tests/hosts/prepare.sh "$@"
+"""
+
+
+@frozen
+class Disk:
+    """What a machine boots: a kernel, its initrd, and the disk with its root."""
+
+    kernel: Path
+    initrd: Path
+    image: Path
+    release: str
+
+
+def root_disk(system: System) -> Disk:
+    """The system's disk; made in some minutes if it is not kept."""
+    parts = (system.suite, str(system.backports), *_BASE, _CHROOT, _DISK, HERE / "prepare.sh")
+    key = store.digest(*parts, *(ROOT / name for name in _ENTER))
+    place = store.kept(f"root-{system.name}", key, lambda aside: _make_root(system, aside))
+    release = (place / "release").read_text(encoding="ascii").strip()
+    return Disk(place / "vmlinuz", place / "initrd", place / "root.img", release)
+
+
+def _make_base(suite: str, aside: Path) -> None:
+    with (aside / "log").open("wb") as log:
+        options = ("--variant=minbase", f"--include={','.join(_BASE)}")
+        _run(log, "mmdebstrap", *options, suite, str(aside / "root.tar"))
+
+
+def _make_root(system: System, aside: Path) -> None:
+    root = aside / "root"
+    root.mkdir()
+    base = store.kept(f"base-{system.suite}", store.digest(*_BASE), partial(_make_base, system.suite))
+    with (aside / "log").open("wb") as log:
+        _run(log, "tar", "-C", str(root), "--numeric-owner", "-xf", str(base / "root.tar"))
+        kernel_suite = f"{system.suite}-backports" if system.backports else system.suite
+        arguments = ("-c", _CHROOT, "sh", str(root), str(ROOT), str(aside), system.suite, kernel_suite)
+        _run(log, *ALONE, "/bin/sh", *arguments)
+        _run(log, "mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root), str(aside / "root.img"), _DISK)
+    shutil.rmtree(root)
+
+
+# A mount and a process namespace: whatever ends this process ends all that is in them, and the mounts.
+ALONE = (
+    "setpriv", "--pdeathsig", "KILL",
+    "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
+)  # fmt: skip
+
+
+def cache_disk() -> Path:
+    """The state folder's downloads and layers as a disk, made anew when there are others."""
+    cache = store.folder().parent
+    names = sorted(
+        str(path.relative_to(cache))
+        for path in cache.rglob("*")
+        if path.is_file() and path.relative_to(cache).parts[0] != "hosts"
+    )
+    key = store.digest("\n".join(names), _DISK)
+    return store.kept("cache", key, lambda aside: _make_cache(cache, aside)) / "cache.img"
+
+
+def _make_cache(cache: Path, aside: Path) -> None:
+    copy = aside / "cache"
+    copy.mkdir()
+    with (aside / "log").open("wb") as log:
+        for path in cache.iterdir():
+            if path.name != "hosts":
+                _run(log, "cp", "-a", "--reflink=auto", str(path), str(copy))
+        _run(
+            log, "mke2fs", "-q", "-t", "ext4", "-L", "cache", "-d", str(copy), str(aside / "cache.img"), _DISK
+        )
+    shutil.rmtree(copy)
+
+
+def _run(log: object, *command: str) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)  # type: ignore[call-overload]
