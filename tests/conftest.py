@@ -19,7 +19,16 @@ _MACHINE = (
     "tests/faults/",
     *(
         f"tests/linux/test_{name}.py"
-        for name in ("cgroup", "engine", "gemini_cassette", "image_locks", "images", "network", "probe")
+        for name in (
+            "cgroup",
+            "engine",
+            "gemini_cassette",
+            "image_locks",
+            "images",
+            "namespaces",
+            "network",
+            "probe",
+        )
     ),
 )
 
