@@ -8,6 +8,7 @@ from attrs import evolve, frozen
 
 from harness.errors import InputError
 from harness.evidence.assemble import RunContext
+from harness.evidence.control import CONTROL, DECISIONS_SOCKET, MCP_SOCKET, SDK_SOCKET
 from harness.evidence.image import RunImage
 from harness.evidence.model import Role
 from harness.policy.check import check_policy
@@ -15,11 +16,7 @@ from harness.spec import Fixture, RunSpec, SubjectSpec, ToolsSpec
 
 FIXTURES = Path(__file__).resolve().parents[1] / "runner-fixtures"
 WORKSPACE = "/workspace"
-CONTROL = "/run/assay"
-MCP_SOCKET = f"{CONTROL}/mcp/mcp.sock"
-DECISIONS_SOCKET = f"{CONTROL}/decisions/decisions.sock"
-SDK_SOCKET = f"{CONTROL}/sdk/sdk.sock"
-POLICY_FILE = f"{CONTROL}/policy/policy.toml"
+AGENT_USER, PROXY_USER = 65534, 65533  # the agent and the MCP servers; the proxy. Why not one each: ADR 8
 
 # The same in every run, so that nothing of the host's environment reaches the evidence.
 FIXED_ENV = {
@@ -58,7 +55,7 @@ class Plan:
     def proxy_command(self) -> tuple[str, ...]:
         """Argv of the tools container's first process."""
         assert self.tools is not None, "a plan without tools has no proxy"
-        options = ("--policy", POLICY_FILE, "--listen", MCP_SOCKET, "--decisions", DECISIONS_SOCKET)
+        options = ("--decisions", DECISIONS_SOCKET, "--users", f"{PROXY_USER}:{AGENT_USER}")
         source = ("--source", f"assay://runner-spike/{self.spec.run_id}")
         legacy = ("--legacy",) if self.tools.legacy else ()
         return (*_PYTHON, "/opt/assay/proxy.py", *options, *source, *legacy, "--", *self.tools.server)

@@ -12,9 +12,10 @@ from attrs import evolve, frozen
 
 from harness.bench import Bench
 from harness.bundle.writer import write_archive
-from harness.engine.containers import Bind, ContainerSpec, RoleContainer
+from harness.engine.containers import CHANGE_USER, ROOT, USER, Bind, ContainerSpec, RoleContainer
 from harness.errors import CommandFailedError, EnvironmentUnfitError, EvidenceError, InputError
 from harness.evidence.assemble import Assembled, assemble
+from harness.evidence.control import DECISIONS_SOCKET, MCP_SOCKET, SDK_SOCKET
 from harness.evidence.model import (
     ChannelLog,
     KernelRecord,
@@ -26,10 +27,10 @@ from harness.evidence.model import (
 from harness.host.cgroup import Slice
 from harness.host.namespaces import Namespaces
 from harness.host.state import RunFolder
-from harness.plan import DECISIONS_SOCKET, MCP_SOCKET, POLICY_FILE, SDK_SOCKET, WORKSPACE, Plan
-from harness.recorder.channel import Channel, Recorder, type_of
+from harness.plan import AGENT_USER, PROXY_USER, WORKSPACE, Plan
+from harness.recorder.apart import proxy_problems
+from harness.recorder.channel import Channel, Recorder, listening, type_of
 
-USER = 65534
 READY = "assay.proxy.ready"
 DECISION = "assay.tool.decision"
 ENGINE_LOST = "engine_lost"
@@ -143,6 +144,7 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  
             namespaces.start(Role.TOOLS, containers[Role.TOOLS].start)
             if not _proxy_ready(recorder, slice_):
                 problems.append("proxy_not_ready")
+            problems += proxy_problems(slice_.pids(Role.TOOLS), PROXY_USER)
             clock.lap("tools_ready")
 
         started, timed_out, survivors = time.monotonic_ns(), False, 0
@@ -207,19 +209,18 @@ def _folders(folder: RunFolder, plan: Plan) -> dict[str, Path]:
 
 
 def _filled_folders(folder: RunFolder, plan: Plan) -> dict[str, Path]:
-    workspace = folder.subfolder("workspace", owner=USER)
+    workspace = folder.subfolder("workspace", owner=AGENT_USER)
     if plan.inputs is not None:
         shutil.copytree(plan.inputs, workspace, dirs_exist_ok=True)
         for path in (workspace, *workspace.rglob("*")):
-            os.chown(path, USER, USER)
+            os.chown(path, AGENT_USER, AGENT_USER)
             path.chmod(0o755 if path.is_dir() else 0o644)
     places = {"workspace": workspace}
     if plan.tools is not None and plan.policy is not None:
-        places["mcp"] = folder.subfolder("mcp", owner=USER)
-        places["decisions"] = folder.subfolder("decisions")
-        places["policy"] = folder.subfolder("policy")
-        shutil.copy(plan.policy, places["policy"] / "policy.toml")
-        (places["policy"] / "policy.toml").chmod(0o644)
+        places["mcp"] = folder.subfolder("mcp")
+        places["decisions"] = folder.subfolder("decisions", mode=0o700)  # the proxy enters while it is root
+        places["policy"] = folder.path / "policy.toml"  # mounted nowhere: the proxy is handed it, open
+        shutil.copy(plan.policy, places["policy"])
     if "sdk" in plan.witnesses:
         places["sdk"] = folder.subfolder("sdk")
     return places
@@ -229,7 +230,9 @@ def _channels(places: dict[str, Path]) -> list[Channel]:
     channels = []
     if "decisions" in places:
         path = places["decisions"] / Path(DECISIONS_SOCKET).name
-        channels.append(Channel("decisions", path, acknowledge=True, exclusive=True))
+        listener = listening(places["mcp"] / Path(MCP_SOCKET).name, mode=0o666)
+        handed = listener.detach(), os.open(places["policy"], os.O_RDONLY | os.O_CLOEXEC)
+        channels.append(Channel("decisions", path, acknowledge=True, exclusive=True, hand_over=handed))
     if "sdk" in places:
         channels.append(Channel("sdk", places["sdk"] / Path(SDK_SOCKET).name))
     return channels
@@ -247,9 +250,7 @@ def _created(
         subject.append(Bind(places["mcp"], str(Path(MCP_SOCKET).parent)))
         tools = [
             Bind(places["workspace"], WORKSPACE, writable=plan.tools.workspace == "rw"),
-            Bind(places["mcp"], str(Path(MCP_SOCKET).parent), writable=True),
             Bind(places["decisions"], str(Path(DECISIONS_SOCKET).parent)),
-            Bind(places["policy"], str(Path(POLICY_FILE).parent)),
         ]
         wanted[Role.TOOLS] = plan.proxy_command, plan.tools_env, tools
     wanted[Role.SUBJECT] = plan.subject.command, plan.env, subject
@@ -259,6 +260,8 @@ def _created(
             role=role,
             image=plan.image.id,
             command=command,
+            user=ROOT if role is Role.TOOLS else USER,
+            capabilities=CHANGE_USER if role is Role.TOOLS else (),
             cgroup_parent=slice_.cgroup_parent(role),
             env=env,
             binds=tuple(binds),

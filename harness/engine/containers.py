@@ -1,8 +1,9 @@
 """One container per role, started as sealed as the engine can, and the sweep of dead runs.
 
-No network, no capabilities, no new privileges, an unprivileged user, a read-only root, our own
-seccomp profile, no init process and no health check (either would put a second program into the
-role's cgroup). What a container may see is exactly what its ContainerSpec names.
+No network, no new privileges, an unprivileged user without capabilities (the policy proxy keeps three
+out of use), a read-only root, our own seccomp profile, no init process and no health check (either
+would put a second program into the role's cgroup). What a container may see is exactly what its
+ContainerSpec names.
 """
 
 import time
@@ -27,6 +28,10 @@ RUN_LABEL = "dev.assay.runner.run"
 ROLE_LABEL = "dev.assay.runner.role"
 STATE_LABEL = "dev.assay.runner.state"
 USER = "65534:65534"
+# What the tools' first process has, to give it up: the policy proxy becomes a user of its own, and starts
+# the servers as another one (harness.policy.server).
+ROOT = "0:0"
+CHANGE_USER = ("KILL", "SETGID", "SETUID")
 # the owner, because runc gives it the mode of the image's folder, whatever mode= says
 _TMPFS = {"/tmp": "rw,nosuid,nodev,exec,uid=65534,gid=65534,size=268435456"}  # noqa: S108 - in the container
 # Processes and threads: of a container, where the engine has the controller for it (not on a hybrid host);
@@ -46,7 +51,10 @@ class Bind:
 
 @frozen
 class ContainerSpec:
-    """All that makes a role's container. `cgroup_parent` comes from Slice.cgroup_parent."""
+    """All that makes a role's container. `cgroup_parent` comes from Slice.cgroup_parent.
+
+    user, capabilities  of its first process; no other capability can be had in it
+    """
 
     run_id: str
     role: Role
@@ -55,6 +63,8 @@ class ContainerSpec:
     cgroup_parent: str
     env: Mapping[str, str] = Factory(dict)
     binds: tuple[Bind, ...] = ()
+    user: str = USER
+    capabilities: tuple[str, ...] = ()
     working_dir: str = "/workspace"
     hostname: str = "assay"
 
@@ -80,6 +90,7 @@ class RoleContainer:
             network_mode="none",
             read_only=True,
             cap_drop=["ALL"],
+            cap_add=list(spec.capabilities),
             security_opt=["no-new-privileges", f"seccomp={seccomp.profile_json()}"],
             cgroup_parent=spec.cgroup_parent,
             cgroupns="private",
@@ -100,7 +111,7 @@ class RoleContainer:
             made = api.create_container(
                 spec.image,
                 entrypoint=list(spec.command),
-                user=USER,
+                user=spec.user,
                 working_dir=spec.working_dir,
                 hostname=spec.hostname,
                 environment=dict(spec.env),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 _HERE = Path(__file__).parent
-_MODULES = ("decisions", "judge", "relay", "rules", "session", "wire")
+_MODULES = ("decisions", "judge", "relay", "rules", "server", "session", "wire")
 
 SHIPPED_FILES: Final[dict[str, Path]] = {
     "/opt/assay/bridge.py": _HERE / "bridge.py",

@@ -8,6 +8,7 @@ from _socket import socket
 from harness.policy import wire
 from harness.policy.decisions import DecisionChannel
 from harness.policy.rules import MISSING_ID, Policy, Verdict
+from harness.policy.server import Server
 from harness.policy.session import Session
 
 
@@ -17,7 +18,7 @@ class RunRules:
     `legacy`: the servers predate revision 2026-07-28, so server/discover is answered here.
     """
 
-    def __init__(self, policy: Policy, server: list[str], *, legacy: bool) -> None:
+    def __init__(self, policy: Policy, server: Server, *, legacy: bool) -> None:
         self.policy = policy
         self.server = server
         self.legacy = legacy

@@ -1,19 +1,28 @@
 """The policy proxy: process 1 of the tools container, between the agent's bridges and MCP servers.
 
-    python3.11 -I -S -B proxy.py --policy FILE --listen SOCKET --decisions SOCKET --source URI
-               [--legacy] -- SERVER [ARGUMENT...]
+    python3.11 -I -S -B proxy.py --decisions SOCKET --source URI [--users PROXY:SERVER] [--legacy]
+               -- SERVER [ARGUMENT...]
 
 Ends with 0 when the host closes the decision channel, or on SIGTERM; 2 for bad arguments or a bad
-policy, 1 if the host's recorder cannot be reached. Listens before it loads the rest, which takes
-longer: bridges may connect meanwhile and are served once the host was told `ready`.
+policy, 1 if the host's recorder cannot be reached. It makes no socket file and opens no policy file:
+the host hands both over, open, as the first thing on the decision channel (SCM_RIGHTS, unix(7)).
+Bridges may connect meanwhile and are served once the host was told `ready`.
 """
 
 import os
 import sys
-from _socket import AF_UNIX, SOCK_STREAM, socket  # `socket` costs several times as much to load
+from _socket import (  # `socket` costs several times as much to load
+    AF_UNIX,
+    CMSG_LEN,
+    MSG_CMSG_CLOEXEC,
+    SCM_RIGHTS,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    socket,
+)
 
-USAGE = "usage: proxy.py --policy FILE --listen SOCKET --decisions SOCKET --source URI [--legacy] -- SERVER"
-BACKLOG = 64
+USAGE = "usage: proxy.py --decisions SOCKET --source URI [--users PROXY:SERVER] [--legacy] -- SERVER"
+_INT = 4  # bytes of a descriptor number in a control message, cmsg(3)
 
 
 class UsageError(Exception):
@@ -31,11 +40,11 @@ def parse(argv: list[str]) -> tuple[dict[str, str], bool, list[str]]:
     for word in rest:
         if word == "--legacy":
             legacy = True
-        elif word in ("--policy", "--listen", "--decisions", "--source") and word not in options:
+        elif word in ("--decisions", "--source", "--users") and word not in options:
             options[word] = next(rest, "")
         else:
             raise UsageError(f"unknown or repeated argument {word!r}")
-    for name in ("--policy", "--listen", "--decisions", "--source"):
+    for name in ("--decisions", "--source"):
         if not options.get(name):
             raise UsageError(f"{name} is missing or empty")
     if not server or not server[0]:
@@ -43,44 +52,52 @@ def parse(argv: list[str]) -> tuple[dict[str, str], bool, list[str]]:
     return options, legacy, server
 
 
-def listen(path: str) -> socket:
-    """A listening socket file that every user may connect to; OSError."""
-    listener = socket(AF_UNIX, SOCK_STREAM)
-    listener.bind(path)
-    os.chmod(path, 0o666)
-    listener.listen(BACKLOG)
-    listener.setblocking(False)
-    return listener
+def connect(path: str) -> tuple[socket, socket, int]:
+    """(the decision channel, the listening MCP socket, the open policy); OSError."""
+    host = socket(AF_UNIX, SOCK_STREAM)
+    host.connect(path)
+    data, ancillary, _, _ = host.recvmsg(1, CMSG_LEN(2 * _INT), MSG_CMSG_CLOEXEC)
+    numbers = b"".join(part for level, kind, part in ancillary if (level, kind) == (SOL_SOCKET, SCM_RIGHTS))
+    if not data or len(numbers) != 2 * _INT:
+        raise OSError("the host handed over no listener and policy")
+    listener, policy = (int.from_bytes(numbers[at : at + _INT], sys.byteorder) for at in (0, _INT))
+    return host, socket(fileno=listener), policy
 
 
 def main(argv: list[str]) -> int:
     try:
-        options, legacy, server = parse(argv)
+        options, legacy, command = parse(argv)
     except UsageError as error:
         return complain(f"{error}\n{USAGE}", 2)
     try:
-        listener = listen(options["--listen"])
+        host, listener, policy_file = connect(options["--decisions"])
     except OSError as error:
-        return complain(f"cannot listen at {options['--listen']}: {error.strerror or error}", 2)
+        return complain(f"no recorder at {options['--decisions']}: {error.strerror or error}", 1)
+    listener.setblocking(False)
 
     # -I takes the script's own folder off the path; last, so that it can shadow nothing.
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    from harness.policy.server import Server, Users
+
+    users = None
+    if "--users" in options:
+        try:
+            users = Users.parse(options["--users"])
+            users.step_down()
+        except (ValueError, OSError) as error:
+            return complain(f"--users {options['--users']}: {error}", 2)
+
     from harness.policy.decisions import DecisionChannel
     from harness.policy.judge import RunRules
     from harness.policy.relay import Relay
     from harness.policy.rules import load_policy
 
     try:
-        policy = load_policy(options["--policy"])
+        policy = load_policy(policy_file)
     except (ValueError, OSError) as error:
-        return complain(f"policy {options['--policy']}: {error}", 2)
-    try:
-        host = socket(AF_UNIX, SOCK_STREAM)
-        host.connect(options["--decisions"])
-    except OSError as error:
-        return complain(f"no recorder at {options['--decisions']}: {error.strerror or error}", 1)
+        return complain(f"the policy: {error}", 2)
     decisions = DecisionChannel(host, options["--source"])
-    return Relay(listener, decisions, RunRules(policy, server, legacy=legacy)).run()
+    return Relay(listener, decisions, RunRules(policy, Server(command, users), legacy=legacy)).run()
 
 
 def complain(text: str, code: int) -> int:

@@ -136,10 +136,10 @@ def normalise(value: object) -> str | None:
     return "/" + posixpath.normpath(posixpath.join(WORKSPACE, value)).lstrip("/")
 
 
-def load_policy(path: str | Path) -> Policy:
+def load_policy(path: str | Path | int) -> Policy:
     """Read and check a policy file; PolicyError (a ValueError) names the place and the remedy.
 
-    OSError if it cannot be read.
+    `path` may be an open descriptor, which is closed. OSError if it cannot be read.
     """
     with open(path, "rb") as file:
         raw = file.read(_MAX_FILE + 1)

@@ -7,7 +7,6 @@ a line is decided in judge.py.
 
 import os
 import select
-import signal
 import sys
 import time
 from _socket import SHUT_WR, socket
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 from harness.policy import wire
 from harness.policy.decisions import DecisionChannel
+from harness.policy.server import Server
 
 HIGH_WATER = 1 << 20  # bytes waiting for a peer before its writers are no longer read
 GRACE_S = 2.0  # for a server to end after its stdin and the bridge's connection were closed
@@ -35,7 +35,7 @@ class _Held(NamedTuple):
 class Session:
     """`over` once the connection is closed and the server reaped."""
 
-    def __init__(self, connection: socket, decisions: DecisionChannel, server: list[str]) -> None:
+    def __init__(self, connection: socket, decisions: DecisionChannel, server: Server) -> None:
         connection.setblocking(False)
         self.connection: socket | None = connection
         self.decisions = decisions
@@ -145,8 +145,7 @@ class Session:
         """Kill the server's process group."""
         self.deadline = None
         if self.pid is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self.server.kill(self.pid)
 
     def deny_held(self) -> None:
         """The host is gone: calls that wait for it are denied, as far as the bridge still listens."""
@@ -158,28 +157,11 @@ class Session:
 
     def _start(self) -> None:
         self._started = True
-        child_in, self._stdin = os.pipe2(os.O_CLOEXEC)
-        self._stdout, child_out = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._stdin, False)
-        os.set_blocking(self._stdout, False)
         try:
-            self.pid = os.posix_spawnp(
-                self.server[0],
-                self.server,
-                os.environ,
-                file_actions=[(os.POSIX_SPAWN_DUP2, child_in, 0), (os.POSIX_SPAWN_DUP2, child_out, 1)],
-                setpgroup=0,
-                # Python ignores these two, and a child would inherit that.
-                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
-            )
+            self.pid, self._stdin, self._stdout = self.server.start()
         except OSError as error:
-            sys.stderr.write(f"assay-proxy: cannot start {self.server[0]}: {error.strerror}\n")
+            sys.stderr.write(f"assay-proxy: cannot start {self.server.argv[0]}: {error.strerror}\n")
             self.decisions.emit("assay.proxy.rejected", reason="server_not_started")
-            self._close_stdin()
-            self._close_stdout()
-        finally:
-            os.close(child_in)
-            os.close(child_out)
 
     def _on_client(self, events: int) -> None:
         if self.connection is None:

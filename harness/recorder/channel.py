@@ -27,7 +27,10 @@ class Channel:
     """One socket file to listen on.
 
     acknowledge  answer every recorded line with one byte (the proxy waits for it).
-    exclusive    exactly one connection, which has to last until `hang_up`.
+    exclusive    exactly one connection, which has to last until `hang_up`; the socket file is gone once
+                 it has come, and is the owner's alone before.
+    hand_over    descriptors that the first connection gets with one byte, before anything else (SCM_RIGHTS,
+                 unix(7)); they are the recorder's to close, so that nobody but the peer has them then.
     max_line     bytes without the newline;  max_bytes  of all lines together.
     max_peers    connections at a time: the descriptors of this process are not the sender's to use up.
     """
@@ -36,6 +39,7 @@ class Channel:
     path: Path
     acknowledge: bool = False
     exclusive: bool = False
+    hand_over: tuple[int, ...] = ()
     max_line: int = 1 << 20
     max_bytes: int = 64 << 20
     max_peers: int = 64
@@ -164,15 +168,8 @@ class _Tape:
         self._connections = 0
         self._bytes = 0
         self._hung_up = False
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._listener.setblocking(False)
-            self._listener.bind(os.fspath(channel.path))
-            channel.path.chmod(0o666)
-            self._listener.listen(64)
-        except BaseException:
-            self._listener.close()
-            raise
+        self._hand_over = list(channel.hand_over)
+        self._listener = listening(channel.path, mode=0o600 if channel.exclusive else 0o666)
         selector.register(self._listener, selectors.EVENT_READ, self)
 
     def accept(self) -> None:
@@ -189,11 +186,24 @@ class _Tape:
                 return
             connection.setblocking(False)
             self._connections += 1
+            if self.channel.exclusive:
+                self.channel.path.unlink(missing_ok=True)
+            self._give(connection)
             peer = _Peer(self, connection)
             self._peers.append(peer)
             self._selector.register(connection, selectors.EVENT_READ, peer)
             if self._hung_up:
                 connection.shutdown(socket.SHUT_WR)
+
+    def _give(self, connection: socket.socket) -> None:
+        if self._hand_over:
+            with contextlib.suppress(OSError):  # it has gone already, which will be read
+                socket.send_fds(connection, [b"\0"], self._hand_over)
+            self._close_kept()
+
+    def _close_kept(self) -> None:
+        while self._hand_over:
+            os.close(self._hand_over.pop())
 
     def serve(self, peer: _Peer, events: int) -> None:
         if peer not in self._peers:
@@ -225,6 +235,7 @@ class _Tape:
         for peer in self._peers:
             peer.connection.close()
         self._peers.clear()
+        self._close_kept()
         self._listener.close()
         self.channel.path.unlink(missing_ok=True)
 
@@ -288,6 +299,20 @@ class _Tape:
         self._peers.remove(peer)
         self._selector.unregister(peer.connection)
         peer.connection.close()
+
+
+def listening(path: Path, *, mode: int) -> socket.socket:
+    """A listening stream socket file of this mode, which does not block; OSError."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        listener.bind(os.fspath(path))
+        path.chmod(mode)
+        listener.listen(64)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def type_of(data: bytes) -> object:

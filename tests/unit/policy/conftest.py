@@ -4,6 +4,7 @@ import json
 import os
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 
 from harness.evidence.model import ChannelLog
 from harness.policy import SHIPPED_FILES
-from harness.recorder.channel import Channel, Recorder
+from harness.recorder.channel import Channel, Recorder, listening
 
 DEBIAN = "/usr/bin/python3.11"
 PYTHON = DEBIAN if Path(DEBIAN).exists() else shutil.which("python3.11") or sys.executable
@@ -138,16 +139,34 @@ class Rig:
         self._log: ChannelLog | None = None
 
     def proxy_argv(self, *server: str, legacy: bool = False) -> list[str]:
-        argv = [*flags(), str(self.installed / "proxy.py"), "--policy", str(self.policy)]
-        argv += ["--listen", str(self.listen), "--decisions", str(self.decisions), "--source", SOURCE]
+        argv = [*flags(), str(self.installed / "proxy.py")]
+        argv += ["--decisions", str(self.decisions), "--source", SOURCE]
         return [*argv, *(["--legacy"] if legacy else []), "--", *server]
 
     def server_argv(self, *options: str) -> list[str]:
         return [*flags(), str(Path(__file__).with_name("echo_server.py")), str(self.server_log), *options]
 
+    def handed_over(self) -> tuple[int, int]:
+        """What the host hands to the proxy: the listening socket and the open policy."""
+        return listening(self.listen, mode=0o666).detach(), os.open(self.policy, os.O_RDONLY)
+
+    def stand_in(self) -> socket.socket:
+        """Starts the proxy with another host than ours: its end of the decision channel."""
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.decisions))
+            listener.listen()
+            self.proxy = subprocess.Popen(self.proxy_argv(*self.server_argv()), stderr=subprocess.PIPE)
+            host, _ = listener.accept()
+        handed = self.handed_over()
+        socket.send_fds(host, [b"\0"], handed)
+        for descriptor in handed:
+            os.close(descriptor)
+        return host
+
     def record(self, *, acknowledge: bool = True) -> Recorder:
+        handed = self.handed_over()
         self.recorder = Recorder(
-            [Channel("decisions", self.decisions, acknowledge=acknowledge, exclusive=True)]
+            [Channel("decisions", self.decisions, acknowledge=acknowledge, exclusive=True, hand_over=handed)]
         )
         return self.recorder
 

@@ -92,11 +92,7 @@ def test_a_killed_proxy_leaves_agents_without_tools_and_a_mark_in_the_log(rig: "
 
 def test_a_recorder_that_dies_stops_every_call(rig: "Rig", tmp_path: Path) -> None:
     """A stand-in for the host that can be killed: it takes the lines, acknowledges three, and is gone."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(rig.decisions))
-    listener.listen()
-    rig.proxy = subprocess.Popen(rig.proxy_argv(*rig.server_argv()), stderr=subprocess.PIPE)
-    host, _ = listener.accept()
+    host = rig.stand_in()
     bridge = rig.bridge()
     host.settimeout(60)
     lines = host.makefile("rb")
@@ -111,11 +107,11 @@ def test_a_recorder_that_dies_stops_every_call(rig: "Rig", tmp_path: Path) -> No
     assert b"assay.tool.decision" in lines.readline()
     lines.close()
     host.close()
-    listener.close()
     answer = bridge.receive()
     assert answer["id"] == 2
     assert answer["result"]["_meta"]["dev.assay.runner/rule"] == "recorder_gone"
     assert bridge.line() == b""
+    assert rig.proxy is not None
     assert rig.proxy.wait(60) == 0
     assert [message["id"] for message in rig.forwarded()] == [1]
 
@@ -123,18 +119,14 @@ def test_a_recorder_that_dies_stops_every_call(rig: "Rig", tmp_path: Path) -> No
 @pytest.mark.parametrize("acks", [b"\n" * 50, b"x"])
 def test_a_recorder_that_breaks_the_protocol_opens_no_gate(rig: "Rig", acks: bytes) -> None:
     """Acknowledgements in advance would let calls through that nobody has recorded."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(rig.decisions))
-    listener.listen()
-    rig.proxy = subprocess.Popen(rig.proxy_argv(*rig.server_argv()), stderr=subprocess.PIPE)
-    host, _ = listener.accept()
+    host = rig.stand_in()
     bridge = rig.bridge()
     bridge.call(1, "echo", {}, "tc_1")
     host.send(acks)
+    assert rig.proxy is not None
     assert rig.proxy.wait(60) == 0
     assert rig.forwarded() == []
     host.close()
-    listener.close()
 
 
 @pytest.mark.parametrize("tool", ["crash", "deaf"])
@@ -256,30 +248,45 @@ def run(argv: list[str]) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_bad_arguments_and_policies_end_with_2_and_a_missing_recorder_with_1(rig: "Rig") -> None:
+def test_bad_arguments_end_with_2_and_a_missing_recorder_with_1(rig: "Rig") -> None:
     argv = rig.proxy_argv("server")
-    script = argv.index("--policy")
+    script = argv.index("--decisions")
     for wrong in (
         argv[:script],
         argv[:-1],
         argv[:-2],
         [*argv[:script], "--what", *argv[script:]],
-        [*argv[:-2], "--policy", "x", "--", "s"],
+        [*argv[:-2], "--source", "x", "--", "s"],
     ):
         code, text = run(wrong)
         assert code == 2
         assert "usage: proxy.py" in text
-    assert not rig.listen.exists()
     assert run(argv) == (1, f"assay-proxy: no recorder at {rig.decisions}: No such file or directory\n")
-    rig.listen.unlink()
-    rig.policy.write_text('schema = "assay.runner.policy.v1"\n[[rule]]\nid = "a"\n')
-    assert run(argv) == (2, f"assay-proxy: policy {rig.policy}: rule 'a': effect is None\n")
-    code, text = run(argv)
+
+
+@pytest.mark.parametrize("users", ["", "1", "1:x", "65534:65534", "0:65534", "65533:0", "-1:65534"])
+def test_users_that_are_not_two_and_not_root_end_with_2(rig: "Rig", users: str) -> None:
+    rig.record()
+    code, text = run([*rig.proxy_argv("server")[:-2], "--users", users, "--", "server"])
     assert code == 2
-    assert "cannot listen at" in text
-    rig.listen.unlink()
-    rig.policy.unlink()
-    assert run(argv)[0] == 2
+    assert f"--users {users}:" in text
+
+
+def test_a_bad_policy_ends_with_2(rig: "Rig") -> None:
+    rig.policy.write_text('schema = "assay.runner.policy.v1"\n[[rule]]\nid = "a"\n')
+    rig.record()
+    assert run(rig.proxy_argv("server")) == (2, "assay-proxy: the policy: rule 'a': effect is None\n")
+
+
+def test_a_host_that_hands_nothing_over_ends_it_with_1(rig: "Rig") -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(rig.decisions))
+        listener.listen()
+        process = subprocess.Popen(rig.proxy_argv("server"), stderr=subprocess.PIPE, text=True)
+        listener.accept()[0].close()
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "handed over no listener and policy" in text
 
 
 def test_bad_arguments_of_the_bridge_end_with_2(rig: "Rig") -> None:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import socket
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -284,11 +282,7 @@ def test_what_is_forwarded_is_what_was_judged(rig: "Rig") -> None:
 
 def test_no_answer_passes_before_its_record_has_left(rig: "Rig") -> None:
     """A host that stops reading: the agent must not be ahead of the record."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(rig.decisions))
-        listener.listen()
-        rig.proxy = subprocess.Popen(rig.proxy_argv(*rig.server_argv()), stderr=subprocess.PIPE)
-        host, _ = listener.accept()
+    host = rig.stand_in()
     bridge = rig.bridge()
     bridge.raw(b"?\n" * 5000)
     bridge.line()

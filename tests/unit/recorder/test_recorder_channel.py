@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.recorder.channel import Channel, Recorder
+from harness.recorder.channel import Channel, Recorder, listening
 
 
 class Peer:
@@ -108,24 +109,62 @@ def test_an_open_channel_takes_several_connections_one_after_the_other_or_at_onc
     assert log.errors == ()
 
 
-def test_an_exclusive_channel_refuses_a_second_connection_also_later(
+def test_an_exclusive_channel_has_no_door_after_the_first_connection(
     tmp_path: Path, peers: list[Peer]
 ) -> None:
     with Recorder([decisions(tmp_path)]) as recorder:
         peers.append(Peer(tmp_path / "d.sock"))
         peers[0].send(b"a\n")
         assert peers[0].socket.recv(1) == b"\n"
+        with socket.socket(socket.AF_UNIX) as late, pytest.raises(FileNotFoundError):
+            late.connect(str(tmp_path / "d.sock"))
+        log = recorder.close()["decisions"]
+    assert [line.data for line in log.lines] == [b"a"]
+    assert (log.connections, log.errors) == (1, ())
+
+
+def test_an_exclusive_channel_refuses_who_came_through_the_door_with_the_first(
+    tmp_path: Path, peers: list[Peer]
+) -> None:
+    """Both are in the queue before the recorder looks; the other name stands for winning that race."""
+    with Recorder([decisions(tmp_path)]) as recorder:
+        (tmp_path / "other").hardlink_to(tmp_path / "d.sock")
         peers.append(Peer(tmp_path / "d.sock"))
+        peers[0].send(b"a\n")
+        assert peers[0].socket.recv(1) == b"\n"
+        peers.append(Peer(tmp_path / "other"))
         with contextlib.suppress(BrokenPipeError):
             peers[1].send(b"forged\n")
         assert peers[1].ended()
         peers[0].close()
-        peers.append(Peer(tmp_path / "d.sock"))
-        assert peers[2].ended()
         log = recorder.close()["decisions"]
     assert [line.data for line in log.lines] == [b"a"]
     assert log.connections == 1
-    assert sorted(log.errors) == ["closed_early", "second_connection_refused", "second_connection_refused"]
+    assert sorted(log.errors) == ["closed_early", "second_connection_refused"]
+
+
+def test_what_is_handed_over_is_the_first_peers_alone(tmp_path: Path, peers: list[Peer]) -> None:
+    """The recorder keeps no copy: a listener dies with who got it."""
+    listener = listening(tmp_path / "mcp.sock", mode=0o666)
+    with Recorder([decisions(tmp_path, hand_over=(listener.detach(),))]) as recorder:
+        peers.append(Peer(tmp_path / "d.sock"))
+        data, [handed], _, _ = socket.recv_fds(peers[0].socket, 1, 2)
+        assert data == b"\0"
+        peers.append(Peer(tmp_path / "mcp.sock"))
+        os.close(handed)
+        peers[0].send(b"a\n")
+        assert peers[0].socket.recv(1) == b"\n"  # it is done with handing over
+        with socket.socket(socket.AF_UNIX) as late, pytest.raises(ConnectionRefusedError):
+            late.connect(str(tmp_path / "mcp.sock"))
+        recorder.hang_up("decisions")
+        assert recorder.close()["decisions"].errors == ()
+
+
+def test_the_socket_file_of_an_exclusive_channel_is_its_owners_alone(tmp_path: Path) -> None:
+    sdk = Channel("sdk", tmp_path / "s.sock")
+    with Recorder([decisions(tmp_path), sdk]):
+        modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("d.sock", "s.sock")]
+    assert modes == [0o600, 0o666]
 
 
 def test_hanging_up_shows_the_peer_the_end_and_still_takes_its_last_words(
