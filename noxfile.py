@@ -149,6 +149,12 @@ def bench_verify(session: nox.Session) -> None:
 
 
 @nox.session
+def hosts(session: nox.Session) -> None:
+    """Boot other distributions and kernels with this tree inside (root, qemu); writes docs/hosts.md."""
+    session.run("python", "-m", "tests.hosts", "matrix", *session.posargs)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Damaged archives by the thousand: `nox -s soak -- COUNT [SEED]`; none may be accepted."""
     session.run("python", "-m", "tests.unit.bundle.mutate", *(session.posargs or ["100000"]))

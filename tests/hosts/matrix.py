@@ -1,16 +1,19 @@
 """The rows of `nox -s hosts`, the steps of each, and one row's job."""
 
 import json
+import re
 import shlex
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from attrs import field, frozen
+from attrs import asdict, frozen
 
+from harness.bundle.reader import read_archive
+from harness.contracts.companion import ACCOUNTING
 from tests.hosts import boot
 from tests.hosts.roots import ROOT
 from tests.hosts.systems import SYSTEMS
@@ -75,11 +78,15 @@ exit "$failed"
 """
 
 _KITS = """#!/bin/bash
-# what is measured here, as kits for the build machine
+# what is measured here, as kits for the build machine: gates' runs where there are any
 set -e
 for name in %s; do
-  ./enter assay-runner run "$name" -o "$OUT/$name.tar.gz"
-  ./enter assay-runner kit "$OUT/$name.tar.gz" -o "$OUT/$name.kit"
+  archive=$(ls "$OUT"/gates/"$name"*/run-1/*.tar.gz 2>/dev/null | head -n 1)
+  if [ -z "$archive" ]; then
+    archive=$OUT/$name.tar.gz
+    ./enter assay-runner run "$name" -o "$archive"
+  fi
+  ./enter assay-runner kit "$archive" -o "$OUT/$name.kit"
 done
 """
 
@@ -118,11 +125,31 @@ class StepDone:
     name: str
     code: int | None
     seconds: int | None
+    said: str = ""
+
+
+@frozen
+class Back:
+    """A guest's kit, replayed on the build machine: exit code (None: no kit came), and what was said."""
+
+    kit: str
+    code: int | None
+    said: str
+
+
+@frozen
+class Counts:
+    """Over all archives that a guest gave back: records, lost ones, and events that the kernel skipped."""
+
+    archives: int = 0
+    received: int = 0
+    lost: int = 0
+    misses: int = 0
 
 
 @frozen
 class RowDone:
-    """A row as it is kept and shown."""
+    """A row as it is kept and shown; `said` is what a step's output comes down to."""
 
     name: str
     release: str
@@ -135,11 +162,16 @@ class RowDone:
     tree: str
     at: str
     steps: tuple[StepDone, ...]
-    facts: dict[str, Any] = field(factory=dict)
+    counts: Counts = Counts()
+    back: tuple[Back, ...] = ()
 
     @property
     def ok(self) -> bool:
-        return not self.trouble and all(step.code == 0 for step in self.steps)
+        """Green: every step, every kit, and nothing lost."""
+        codes = [step.code for step in self.steps] + [back.code for back in self.back]
+        return (
+            not self.trouble and not any((*codes, self.counts.lost, self.counts.misses)) and None not in codes
+        )
 
 
 def run_row(
@@ -174,17 +206,58 @@ def run_row(
         trouble=done.trouble,
         tree=tree,
         at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        steps=_steps(steps, done.said),
+        steps=_steps(steps, done.said, out),
+        counts=_counts(out),
     )
 
 
-def _steps(wanted: Sequence[str], said: str) -> tuple[StepDone, ...]:
+def _steps(wanted: Sequence[str], said: str, out: Path) -> tuple[StepDone, ...]:
     ended = {}
     for line in said.splitlines():
         words = line.split()
         if len(words) == 4 and words[0] == "STEP":
             ended[words[1]] = (int(words[2]), int(words[3]))
-    return tuple(StepDone(name, *ended.get(name, (None, None))) for name in wanted)
+    made = []
+    for name in wanted:
+        code, seconds = ended.get(name, (None, None))
+        made.append(StepDone(name, code, seconds, _essence(name, out)))
+    return tuple(made)
+
+
+_TESTS = re.compile(r"\b\d+ (?:passed|failed|error)[^\n]*? in ")
+
+
+def _essence(step: str, out: Path) -> str:
+    """A line of what the step said: tests' counts, members that are equal."""
+    if step == "replay":
+        return "; ".join(
+            f"{kit} {equal_members(_line(out / f'replay-{kit}.json')) or 'not compared'}" for kit in KITS
+        )
+    found = _TESTS.findall(_line(out / f"{step}.log"))
+    return found[-1].removesuffix(" in ") if found else ""
+
+
+def equal_members(result: str) -> str:
+    """ "9 of 9", from what `replay --json` printed; empty if it printed nothing."""
+    try:
+        parsed = json.loads(result)
+    except ValueError:
+        return ""
+    compared = len(parsed["compared"])
+    return f"{compared - len(parsed['differences'])} of {compared}"
+
+
+def _counts(out: Path) -> Counts:
+    archives = [*out.glob("gates/*/run-*/*.tar.gz"), *out.glob("*.tar.gz")]
+    totals = Counter[str]()
+    for archive in archives:
+        capture = json.loads(read_archive(archive).members[ACCOUNTING])["capture"]
+        totals["received"] += capture["received"]
+        totals["lost"] += capture["decode_errors"]
+        totals["misses"] += capture["recursion_misses"]
+        for kind in capture["kinds"].values():
+            totals["lost"] += kind["dropped"] + kind["oversized"] + kind["fault"]
+    return Counts(len(archives), totals["received"], totals["lost"], totals["misses"])
 
 
 def _line(path: Path) -> str:
@@ -193,6 +266,4 @@ def _line(path: Path) -> str:
 
 def write(done: RowDone, path: Path) -> None:
     """As JSON."""
-    from attrs import asdict
-
     path.write_text(json.dumps(asdict(done), indent=2) + "\n", encoding="utf-8")
