@@ -151,6 +151,8 @@ def bench_verify(session: nox.Session) -> None:
 @nox.session
 def hosts(session: nox.Session) -> None:
     """Boot other distributions and kernels with this tree inside (root, qemu); writes docs/hosts.md."""
+    session.run("python", "-m", "tests.hosts", "needs")
+    session.run("python", "-m", "pytest", "-q", "-n", "0", "tests/hosts")
     session.run("python", "-m", "tests.hosts", "matrix", *session.posargs)
 
 

@@ -50,8 +50,11 @@ def main(argv: list[str]) -> int:
     )
     matrix.add_argument("--again", action="store_true", help="also rows that are there for this very tree")
     matrix.add_argument("--out", type=Path, default=ROOT / "out" / "hosts", help="where everything comes to")
+    commands.add_parser("needs", help="exit 5 if this host lacks what it needs, and how to get it")
     arguments = parser.parse_args(argv)
     boot.require()
+    if arguments.what == "needs":
+        return 0
     return _run(arguments) if arguments.what == "run" else _matrix(arguments)
 
 
