@@ -20,6 +20,7 @@ _MACHINE = (
     *(
         f"tests/linux/test_{name}.py"
         for name in (
+            "beside",
             "cgroup",
             "engine",
             "gemini_cassette",

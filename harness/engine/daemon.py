@@ -21,6 +21,7 @@ import docker
 from attrs import frozen
 from docker.errors import DockerException
 
+from harness.engine import beside
 from harness.errors import EnvironmentUnfitError
 from harness.host.doctor import Check
 from harness.host.state import State
@@ -158,7 +159,11 @@ def checks(state: State) -> list[Check]:
         return [Check("engine", ok=False, detail=error.message, remedy=error.hint)]
     with contextlib.closing(client):
         facts = describe(client)
-    return [Check("engine", ok=True, detail=" ".join(f"{k}={v}" for k, v in facts.items()))]
+    override = os.environ.get(OVERRIDE, "").removeprefix("unix://")
+    return [
+        Check("engine", ok=True, detail=" ".join(f"{k}={v}" for k, v in facts.items())),
+        beside.check(Path(override) if override else engine_paths(state).socket, state),
+    ]
 
 
 def _connect_override(override: str) -> docker.DockerClient:

@@ -1,7 +1,9 @@
 """The run's own cgroup v2 slice: one child per role, found again and removed after any death.
 
 The parent follows contracts §3.4 (nearest ancestor of type `domain` whose name ends in neither
-`.scope` nor `.service`), with one addition: the true root, which has no cgroup.type, is allowed.
+`.scope` nor `.service`), with two additions: the true root, which has no cgroup.type, is allowed; and
+one that has processes in it is not, where there are controllers (they would keep the engine from
+switching those on for its containers: "no internal processes").
 Kernel side: Documentation/admin-guide/cgroup-v2.rst (cgroup.events, cgroup.freeze, cgroup.kill).
 A slice is alive while its maker holds an flock on the run's directory, whatever state folder it uses.
 """
@@ -65,10 +67,16 @@ def choose_parent(root: CgroupRoot, membership: Path = Path("/proc/self/cgroup")
             raise EnvironmentUnfitError(
                 f"{here} has no cgroup.type", hint="is cgroup v2 mounted here?"
             ) from None
-        if kind == "domain" and not here.name.endswith((".scope", ".service")):
+        if kind == "domain" and not here.name.endswith((".scope", ".service")) and not _occupied(here):
             return here
         here = here.parent
     return root.mount
+
+
+def _occupied(path: Path) -> bool:
+    """Whether processes are in the cgroup itself and it has controllers to hand down."""
+    files = (path / "cgroup.controllers", path / "cgroup.procs")
+    return all(file.read_text(encoding="ascii").strip() for file in files)
 
 
 @frozen

@@ -18,8 +18,14 @@ from harness.host import cgroup, kernel
 from harness.host.state import State
 
 _LEAST_FREE = 1 << 30  # bytes: an image, its build and some archives
-# capabilities(7): bit numbers of those that BPF, namespaces, cgroups and mounts need
-_CAPABILITIES = {"CAP_KILL": 5, "CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+# capabilities(7): bit numbers of those that BPF, namespaces, cgroups, mounts and priorities need
+_CAPABILITIES = {
+    "CAP_KILL": 5,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYS_NICE": 23,
+}
 _INSTALL = "run it through ./enter, which installs what is missing (as root, on Debian and Ubuntu)"
 
 
@@ -82,7 +88,10 @@ def _privileges() -> Check:
     if os.geteuid() != 0:
         missing.insert(0, "uid 0")
     return Check(
-        "privileges", not missing, f"missing: {', '.join(missing)}" if missing else "root", "run as root"
+        "privileges",
+        not missing,
+        f"missing: {', '.join(missing)}" if missing else "root",
+        "run as root; in a container, with these as --cap-add (docs/guide/container.md)",
     )
 
 

@@ -141,10 +141,7 @@ class _Watch(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FIRST)  # of this thread alone
-        except PermissionError:
-            pass  # without CAP_SYS_NICE it has to wait its turn
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FIRST)  # of this thread alone
         while self.descriptor is None and not self._over.is_set():
             self._look()
             self._over.wait(_LOOK_EVERY_S)

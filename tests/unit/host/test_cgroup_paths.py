@@ -45,11 +45,15 @@ def test_find_root_without_cgroup2(tmp_path: Path) -> None:
         find_root(tmp_path / "mountinfo")
 
 
-def _hierarchy(tmp_path: Path, own: str, types: dict[str, str]) -> tuple[CgroupRoot, Path]:
+def _hierarchy(
+    tmp_path: Path, own: str, types: dict[str, str], controllers: str = ""
+) -> tuple[CgroupRoot, Path]:
     mount = tmp_path / "cgroup"
     (mount / own.strip("/")).mkdir(parents=True)
     for name, kind in types.items():
         (mount / name / "cgroup.type").write_text(f"{kind}\n")
+        (mount / name / "cgroup.procs").write_text("1\n" if mount / own.strip("/") == mount / name else "")
+        (mount / name / "cgroup.controllers").write_text(controllers)
     membership = tmp_path / "self"
     membership.write_text(f"4:memory:/elsewhere\n0::{own}\n")
     return CgroupRoot(mount), membership
@@ -70,6 +74,16 @@ def _hierarchy(tmp_path: Path, own: str, types: dict[str, str]) -> tuple[CgroupR
 )
 def test_choose_parent(tmp_path: Path, own: str, types: dict[str, str], parent: str) -> None:
     root, membership = _hierarchy(tmp_path, own, types)
+    assert choose_parent(root, membership) == root.mount / parent
+
+
+@pytest.mark.parametrize(("controllers", "parent"), [("", "docker/c0"), ("cpu pids\n", "docker")])
+def test_an_occupied_cgroup_is_no_parent_where_controllers_are(
+    tmp_path: Path, controllers: str, parent: str
+) -> None:
+    """A harness in a container of the cgroupfs driver: its own cgroup has it as a process."""
+    types = {"docker": "domain", "docker/c0": "domain"}
+    root, membership = _hierarchy(tmp_path, "/docker/c0", types, controllers)
     assert choose_parent(root, membership) == root.mount / parent
 
 
