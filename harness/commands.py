@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> int:
         else:
             image = find_image(bench.client, arguments.image)
         measured = measure(bench, _planned(arguments, fixture, image, run_id))
-        measured.write(output)
+        measured = measured.write(output)
         if arguments.drop_diagnostics is not None:
             _write_diagnostics(arguments.drop_diagnostics, measured)
     _say_written(progress, output, run_id, clean=measured.assembled.clean)
@@ -177,5 +177,6 @@ def output_file(wanted: Path | None, run_id: str) -> Path:
 
 def _say_written(progress: Progress, path: Path, run_id: str, *, clean: bool) -> None:
     """VerificationError, the file kept, if it is one that nobody would accept: too large, say."""
-    progress.result(f"wrote {path} (run_id={run_id}, evidence={'clean' if clean else 'not clean'})")
+    progress.step(f"wrote {path}, verifying it")
     check(path)
+    progress.result(f"wrote {path} (run_id={run_id}, evidence={'clean' if clean else 'not clean'})")

@@ -63,7 +63,7 @@ def replay(arguments: argparse.Namespace, progress: Progress) -> int:
         with Bench(state, progress.step) as bench:
             measured = replay_kit(bench, ready)
         archive = output or scratch / "replayed.tar.gz"
-        measured.write(archive)
+        measured = measured.write(archive)
         if not measured.assembled.clean:
             measured.verdict()  # what was lost here cannot be told from what did not happen
         result = _result(arguments, ready, archive, round((time.monotonic() - begun) * 1000))

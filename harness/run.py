@@ -11,10 +11,11 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from harness.bench import Bench
-from harness.bundle.writer import write_archive
+from harness.bundle.bounded import assemble_within_bounds, write_within_bounds
+from harness.contracts.bounds import MAX_NAME_BYTES
 from harness.engine.containers import CHANGE_USER, ROOT, USER, Bind, ContainerSpec, RoleContainer
 from harness.errors import CommandFailedError, EnvironmentUnfitError, EvidenceError, InputError
-from harness.evidence.assemble import Assembled, assemble
+from harness.evidence.assemble import Assembled
 from harness.evidence.control import DECISIONS_SOCKET, MCP_SOCKET, SDK_SOCKET
 from harness.evidence.model import (
     ChannelLog,
@@ -54,9 +55,14 @@ class Measured:
         lines = (line.data for line in self.observation.decisions.lines)
         return b"".join(line + b"\n" for line in lines if type_of(line) == DECISION)
 
-    def write(self, path: Path) -> None:
-        """Write the archive, whole or not at all."""
-        write_archive(path, self.assembled.v0, self.assembled.companion, self.plan.spec.run_id)
+    def write(self, path: Path) -> "Measured":
+        """Write the archive, whole or not at all; gives the run as the archive tells it.
+
+        Of a run beyond the bounds that verifiers keep, that is its beginning, and not clean.
+        """
+        told = self.observation, self.assembled
+        observation, assembled = write_within_bounds(path, self.observation, self.plan.context(), told)
+        return evolve(self, observation=observation, assembled=assembled)
 
     def verdict(self) -> None:
         """Raise EvidenceError or CommandFailedError; evidence that was lost outranks a failed command."""
@@ -128,7 +134,7 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  
         stack.callback(capture.abandon)
         clock.lap("capture_armed")
 
-        recorder = stack.enter_context(Recorder(_channels(places)))
+        recorder = stack.enter_context(Recorder(_channels(places), flooded=slice_.kill))
         clock.lap("recorders_armed")
 
         problems: list[str] = []
@@ -188,8 +194,9 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  
         seals=seals,
         host=bench.host_facts() | {"hostname": hostname},
         problems=tuple(problems),
+        beyond=f"more than {MAX_NAME_BYTES} bytes of names" if any(accounting.left_out.values()) else "",
     )
-    assembled = assemble(observation, plan.context())
+    observation, assembled = assemble_within_bounds(observation, plan.context())
     clock.lap("evidence")
     return Measured(plan, observation, assembled, clock.phases, output)
 

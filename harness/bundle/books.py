@@ -21,6 +21,7 @@ from harness.contracts.health import LINUX, ObservationHealth
 from harness.contracts.manifest import HEALTH
 from harness.contracts.rules import is_sorted_unique, sorted_unique
 from harness.evidence.accounting import (
+    LEFT_OUT,
     Books,
     broken,
     counter_codes,
@@ -39,6 +40,7 @@ _FOLLOWING = (
     "missing_witness:", "identity_broken:", "boundary_missing:", "network_seal:", "network_packets:",
     "ring_drops", "oversized", "kernel_fault", "decode_errors", "recursion_misses", "sentinel_missing",
     "left_slice", "compat_syscall", "io_uring_used", "unlabelled_process", "slice_not_empty",
+    "kernel:", "decisions:left_out", "sdk:left_out",
 )  # fmt: skip
 
 
@@ -113,6 +115,8 @@ def _required(contents: Contents, books: AccountingV1, spec: RunSpecDocV1) -> se
     codes = {f"{text.split(' ', 1)[0]}:{text.partition(': ')[2].split(' ', 1)[0]}" for text in books.problems}
     if books.survivors:
         codes.add("slice_not_empty")
+    if books.records.classes.get(EventClass.LEFT_OUT):
+        codes.add(f"kernel:{LEFT_OUT}")
     if books.capture is None:
         return codes
     roles = roles_of(tools=spec.tools_server is not None)

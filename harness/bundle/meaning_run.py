@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from harness.bundle.contents import Contents
@@ -132,8 +133,9 @@ def attribution_problems(contents: Contents) -> Iterator[Problem]:
             yield from _call_problems(f"{where}/evidence", call, evidence)
         yield from _sorted_problems(f"{where}/evidence", call.evidence)
         everything += call.evidence
+    allowed = Counter(call.tool_call_id for call in report.calls if call.decision == "allow")
     for evidence in report.ambiguous:
-        yield from _ambiguous_problems(report.calls, evidence)
+        yield from _ambiguous_problems(allowed, evidence)
     for evidence in report.unattributed:
         if evidence.match != UNATTRIBUTED or evidence.candidates is not None:
             yield _attribution("/unattributed", f"{UNATTRIBUTED}, without candidates", evidence.match)
@@ -170,16 +172,16 @@ def _judged(call: AttributedCall, evidence: AttributedEvidence) -> bool:
     return not {evidence.path, evidence.path2}.isdisjoint(call.paths)
 
 
-def _ambiguous_problems(calls: Iterable[AttributedCall], evidence: AttributedEvidence) -> Iterator[Problem]:
+def _ambiguous_problems(allowed: Mapping[str, int], evidence: AttributedEvidence) -> Iterator[Problem]:
+    """`allowed`: how many allowed calls have that id."""
     names = evidence.candidates or ()
-    allowed = [call for call in calls if call.decision == "allow"]
     good = evidence.match == AMBIGUOUS and evidence.role == _TOOLS and is_sorted_unique(names)
-    if not good or not names or not set(names) <= {call.tool_call_id for call in allowed}:
+    if not good or not names or not all(name in allowed for name in names):
         yield _attribution(
             "/ambiguous", "operations of tools, with allowed calls", short(unstructure(evidence))
         )
         return
-    if sum(call.tool_call_id in names for call in allowed) < 2:
+    if sum(allowed[name] for name in names) < 2:
         yield _attribution("/ambiguous", "two calls or more", short(names))
 
 

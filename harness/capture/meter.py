@@ -14,6 +14,7 @@ from attrs import Factory, define, frozen
 
 from harness.capture.program import Program, counters_between
 from harness.capture.ring import Ring
+from harness.contracts.bounds import MAX_RAW_BYTES, MAX_RECORDS
 from harness.evidence.model import Kind, KindCounters
 
 SENTINEL_OPENS, SENTINEL_MISSES = 12, 11  # together 23
@@ -33,6 +34,8 @@ class Window:
     spool: Path
     backpressure: bool = True
     throttle: int = 0  # bytes per second, 0 for none: makes the consumer slow on purpose
+    most_bytes: int = MAX_RAW_BYTES
+    most_records: int = MAX_RECORDS
 
 
 @frozen
@@ -97,6 +100,10 @@ class Meter:
             time.sleep(0.001)
         if self.window.backpressure:
             self._balance()
+        if self._received_bytes > self.window.most_bytes:
+            self._stop("too_many_bytes")
+        elif self._received > self.window.most_records:
+            self._stop("too_many_records")
         return count
 
     def disarm(self) -> Reading:
@@ -148,6 +155,14 @@ class Meter:
             self._freezes += 1
         elif self._frozen_since and lag < self.ring.size * _THAW_BELOW:
             self._thaw()
+
+    def _stop(self, code: str) -> None:
+        """Kill what is measured, once: nobody would take evidence of more, and the disk is not its own."""
+        if code in self._errors:
+            return
+        self._errors += (code,)
+        for role in (self.window.subject, self.window.tools):
+            (role / "cgroup.kill").write_text("1")  # frozen ones too (cgroup-v2.rst)
 
     def _thaw(self) -> None:
         if self._frozen_since:

@@ -2,13 +2,15 @@
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-from attrs import frozen
+from attrs import Factory, frozen
 
+from harness.contracts.bounds import MAX_NAME_BYTES
 from harness.evidence.model import KernelRecord, Kind, Role
 
 Keep = Callable[[KernelRecord], bool]
@@ -85,11 +87,26 @@ _PLACES = tuple(
 
 @frozen
 class Decoded:
-    """Kept records in ring order, how many there were, and how many could not be read."""
+    """Kept records in ring order, how many there were, and how many could not be read.
+
+    left_out  those that were to be kept, but for a bound
+    """
 
     records: tuple[KernelRecord, ...]
     total: int
     errors: int
+    left_out: Mapping[Kind, int] = Factory(dict)
+
+
+class _Names(dict[bytes, bytes]):
+    """Each name once, however many records have it; `length` of all together."""
+
+    length = 0
+
+    def __missing__(self, name: bytes) -> bytes:
+        self.length += len(name)
+        self[name] = name
+        return name
 
 
 def everything(_: KernelRecord) -> bool:
@@ -97,22 +114,30 @@ def everything(_: KernelRecord) -> bool:
     return True
 
 
-def decode(data: bytes | mmap, keep: Keep = everything) -> Decoded:
+def decode(data: bytes | mmap, keep: Keep = everything, *, most_names: int = MAX_NAME_BYTES) -> Decoded:
     """Decode a run's ring bytes. A record that does not fit its own lengths counts as an error.
 
-    `keep` is shown every record; what it declines costs no memory.
+    `keep` is shown every record; what it declines costs no memory. Beyond `most_names` bytes of names, each
+    counted once, records that have any are counted only.
     """
     records: list[KernelRecord] = []
+    names, left_out = _Names(), Counter[Kind]()
+    held: Callable[[bytes], bytes] = names.__getitem__
     total = errors = 0
     for payload in payloads(data):
-        record = _record(total, payload)
+        record = _record(total, payload, held)
         if record is None:
             errors += 1
             continue
         total += 1
+        if names.length > most_names:
+            held = bytes
         if keep(record):
-            records.append(record)
-    return Decoded(tuple(records), total, errors)
+            if held is bytes and (record.walked or record.raw):
+                left_out[record.kind] += 1
+            else:
+                records.append(record)
+    return Decoded(tuple(records), total, errors, left_out)
 
 
 @contextmanager
@@ -136,7 +161,7 @@ def payloads(data: bytes | mmap) -> Iterator[bytes]:
         at += (length + 15) & ~7
 
 
-def _record(seq: int, payload: bytes) -> KernelRecord | None:
+def _record(seq: int, payload: bytes, held: Callable[[bytes], bytes]) -> KernelRecord | None:
     size = LAYOUT.header.size
     if len(payload) < size:
         return None
@@ -149,6 +174,6 @@ def _record(seq: int, payload: bytes) -> KernelRecord | None:
     role, setup, part = place
     return KernelRecord(  # by position: half the time, and there may be millions
         seq, time_ns, kind, syscall, role, setup, pid, tid, vpid, vtid, result, flags, part,
-        payload[size : size + walked_len], payload[size + walked_len :], (a0, a1, a2),
+        held(payload[size : size + walked_len]), held(payload[size + walked_len :]), (a0, a1, a2),
         file_flags, inode_mode, comm.split(b"\0", 1)[0],
     )  # fmt: skip

@@ -15,6 +15,7 @@ from attrs import asdict, frozen
 
 from harness.capture.meter import SENTINEL_MISSES, SENTINEL_OPENS, Window, sentinel_names
 from harness.capture.records import Keep, decode, everything, spooled
+from harness.contracts.bounds import MAX_RAW_BYTES, MAX_RECORDS
 from harness.errors import EnvironmentUnfitError
 from harness.evidence.model import (
     CaptureAccounting,
@@ -37,6 +38,8 @@ class CaptureOptions:
     ring_bytes: int = RING_BYTES  # a power of two of whole pages
     backpressure: bool = True
     throttle: int = 0  # bytes per second, 0 for none
+    most_bytes: int = MAX_RAW_BYTES  # of records, and ...
+    most_records: int = MAX_RECORDS  # ... how many: a run that makes more is stopped
 
 
 class CaptureSession:
@@ -89,9 +92,11 @@ class CaptureSession:
     def arm(self, run: Path, subject: Path, tools: Path, sentinel: Path, spool: Path) -> None:
         """Open a window on an empty slice (absolute cgroup paths); returns when it is being watched."""
         _ = self.facts
+        options = self.options
         self._window = Window(
-            run, subject, tools, sentinel, spool.resolve(), self.options.backpressure, self.options.throttle
-        )
+            run, subject, tools, sentinel, spool.resolve(), options.backpressure, options.throttle,
+            options.most_bytes, options.most_records,
+        )  # fmt: skip
         values = {k: os.fspath(v) if isinstance(v, Path) else v for k, v in asdict(self._window).items()}
         if self._ask({"command": "arm", "window": values}) is None:
             raise EnvironmentUnfitError(
@@ -131,6 +136,7 @@ class CaptureSession:
             sentinels_expected=2 * (SENTINEL_OPENS + SENTINEL_MISSES),
             sentinels_seen=watch.sentinels,
             boundaries=frozenset(watch.boundaries),
+            left_out=decoded.left_out,
             **reading,
         )
         return decoded.records, accounting

@@ -28,7 +28,7 @@ MAX_RAW_BYTES = 512 * MIB  # kernel records, as they come out of the ring
 MAX_RECORDS = 2_000_000
 MAX_NAME_BYTES = 64 * MIB  # names in kernel records, each counted once
 MAX_CHANNEL_BYTES = 64 * MIB  # lines of one recorder channel
-MAX_CHANNEL_LINES = 2 * MAX_EVENTS  # a call has a decision and an answer
+MAX_CHANNEL_LINES = MAX_EVENTS
 MAX_PROBLEMS = 1_000  # faults of a channel's lines that are told one by one
 
 # Of a run that passed one of them: what is kept fits into every bound, whatever it says.

@@ -24,6 +24,7 @@ from harness.evidence.processes import Processes
 from harness.evidence.syscalls import EFAULT
 
 LOOPBACK = ("lo",)
+LEFT_OUT = "left_out"  # after a channel's name, or "kernel:": some of it lies beyond a bound
 # Records or names were lost: the kernel layer is partial. All other codes make it absent, except ...
 LOSSES = frozenset({"ring_drops", "oversized", "kernel_fault", "decode_errors", "truncated", "unreadable"})
 # ... those that say nothing about the kernel's view.
@@ -64,13 +65,15 @@ def keep_books(
     if accounting is None:
         return Books((), tuple(sorted(codes)), 0, 0)
     counts = capture_counts(accounting)
-    by_kind = dict.fromkeys((kind.value for kind in Kind), 0)
+    by_kind = {kind.value: accounting.left_out.get(kind, 0) for kind in Kind}
+    records = len(observation.records) + sum(by_kind.values())
     for record in observation.records:
         by_kind[record.kind.value] += 1
-    equations = tuple(identities(counts, by_kind, len(observation.records), sum(classified.counts.values())))
+    equations = tuple(identities(counts, by_kind, records, sum(classified.counts.values())))
     codes |= broken(equations)
     codes |= set(counter_codes(counts))
     codes |= {f"capture:{code}" for code in accounting.errors}
+    codes |= {f"kernel:{LEFT_OUT}"} if any(accounting.left_out.values()) else set()
     codes |= set(_record_codes(observation.records, classified, processes))
     roles = roles_of(tools=observation.tools is not None)
     codes |= set(seal_codes([role_seal(seal) for seal in observation.seals], roles))
@@ -111,7 +114,12 @@ def role_seal(seal: NetworkSeal) -> RoleSeal:
 
 def problem_codes(channel: str, log: ChannelLog, layer: Iterable[LayerProblem]) -> list[str]:
     """Codes of one recorder channel: the recorder's own, and those of what arrived on it."""
-    return [f"{channel}:{code}" for code in log.errors] + [f"{channel}:{found.identity}" for found in layer]
+    cut = [f"{channel}:{LEFT_OUT}"] if log.left_out else []
+    return (
+        cut
+        + [f"{channel}:{code}" for code in log.errors]
+        + [f"{channel}:{found.identity}" for found in layer]
+    )
 
 
 def capture_counts(accounting: CaptureAccounting) -> CaptureCounts:

@@ -2,12 +2,14 @@
 a run whose agent crashed, hung, or wrote garbage gives an archive that says so.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 
 from harness.contracts import companion, manifest
+from harness.contracts.bounds import MAX_CHANNEL_LINES, MAX_DOCUMENT, MAX_PROBLEMS
 from harness.contracts.canonical import ndjson, to_bytes
 from harness.contracts.companion import (
     AccountingV1,
@@ -22,6 +24,7 @@ from harness.contracts.rules import sorted_unique
 from harness.contracts.run_event import RunFinished, RunStarted
 from harness.contracts.surface import CapabilitySurface
 from harness.evidence.accounting import (
+    LEFT_OUT,
     Books,
     capture_counts,
     class_counts,
@@ -37,10 +40,13 @@ from harness.evidence.image import RunImage
 from harness.evidence.kernel_v0 import kernel_events_v0
 from harness.evidence.kernel_v1 import kernel_events_v1
 from harness.evidence.layers import PolicyLayer, SdkLayer, policy_layer, sdk_layer
-from harness.evidence.model import ChannelLog, Observation, Role
+from harness.evidence.model import ChannelLog, Observation, Role, TooMuchError
+from harness.evidence.operations import Operation
 from harness.evidence.processes import Processes, process_tree, read_processes
 from harness.evidence.surface_v1 import surface_v1
 from harness.spec import RunSpec
+
+_LEAST = 90  # bytes of an operation in companion/attribution.json, beside its names
 
 
 @frozen(kw_only=True)
@@ -118,8 +124,12 @@ class _Evidence:
 
 
 def assemble(observation: Observation, context: RunContext) -> Assembled:
-    """Decode, classify, correlate, check the books; same observation, same bytes."""
+    """Decode, classify, correlate, check the books; same observation, same bytes.
+
+    TooMuchError for so many operations, processes or calls that the members would not fit into an archive.
+    """
     evidence = _understand(observation, context)
+    _bound(evidence.classified)
     run_id, books = context.run_id, evidence.books
     policy_events, sdk_events = evidence.policy.events, evidence.sdk.events
     kernel_events = kernel_events_v0(run_id, evidence.classified)
@@ -162,8 +172,14 @@ def assemble(observation: Observation, context: RunContext) -> Assembled:
 
 def _understand(observation: Observation, context: RunContext) -> _Evidence:
     run_id = context.run_id
+    for log in (observation.decisions, observation.sdk_events):
+        if len(log.lines) > MAX_CHANNEL_LINES:
+            raise TooMuchError("lines of one channel", MAX_CHANNEL_LINES)
     processes = read_processes(observation.records)
     classified = classify(observation.records, processes, context.classification)
+    if observation.accounting is not None:
+        beyond = sum(observation.accounting.left_out.values())
+        classified = evolve(classified, counts={**classified.counts, EventClass.LEFT_OUT: beyond})
     policy = policy_layer(_data(observation.decisions), run_id)
     sdk = sdk_layer(_data(observation.sdk_events), run_id)
     missing = _missing(context.witnesses, observation, policy, sdk)
@@ -171,6 +187,19 @@ def _understand(observation: Observation, context: RunContext) -> _Evidence:
     problems += problem_codes("sdk", observation.sdk_events, sdk.problems)
     books = keep_books(observation, processes, classified, problems, missing)
     return _Evidence(processes, classified, policy, sdk, missing, books)
+
+
+def _bound(classified: Classified) -> None:
+    """How long companion/attribution.json is at least, which names each distinct operation that matters."""
+    if sum(_length(operation) for operation in classified.main) <= MAX_DOCUMENT:  # nearly always
+        return
+    distinct = {(op.process, op.name, op.outcome, op.path, op.path2): _length(op) for op in classified.main}
+    if sum(distinct.values()) > MAX_DOCUMENT:
+        raise TooMuchError("bytes of distinct operations", MAX_DOCUMENT)
+
+
+def _length(operation: Operation) -> int:
+    return _LEAST + len(operation.path or b"") + len(operation.path2 or b"")
 
 
 def _missing(
@@ -236,18 +265,27 @@ def _accounting(observation: Observation, run_id: str, evidence: _Evidence) -> A
         volatile=dict(evidence.classified.volatile),
         survivors=observation.survivors,
         timed_out=observation.timed_out,
-        problems=_problem_places(evidence),
+        problems=(*_left_out(observation), *_problem_places(evidence)),
     )
 
 
-def _problem_places(evidence: _Evidence) -> tuple[str, ...]:
-    """Layer problems with their line, as `sdk line 2: InvalidJson ...`."""
-    layers = (("decisions", evidence.policy.problems), ("sdk", evidence.sdk.problems))
-    return tuple(
-        f"{channel} line {problem.line}: {problem.identity} {problem.detail}".rstrip()
-        for channel, problems in layers
-        for problem in problems
-    )
+def _left_out(observation: Observation) -> Iterator[str]:
+    """What is not told because of a bound, in the form of a layer's problem; line 0 is the whole layer."""
+    accounting = observation.accounting
+    records = sum(accounting.left_out.values()) if accounting is not None else 0
+    logs = (("decisions", observation.decisions.left_out), ("sdk", observation.sdk_events.left_out))
+    for layer, count, noun in (("kernel", records, "records"), *((name, n, "lines") for name, n in logs)):
+        if count:
+            yield f"{layer} line 0: {LEFT_OUT} {count} {noun}: {observation.beyond}"
+
+
+def _problem_places(evidence: _Evidence) -> Iterator[str]:
+    """Layer problems with their line, as `sdk line 2: InvalidJson ...`; the rest of very many as a count."""
+    for channel, problems in (("decisions", evidence.policy.problems), ("sdk", evidence.sdk.problems)):
+        for problem in problems[:MAX_PROBLEMS]:
+            yield f"{channel} line {problem.line}: {problem.identity} {problem.detail}".rstrip()
+        for identity, count in Counter(problem.identity for problem in problems[MAX_PROBLEMS:]).items():
+            yield f"{channel} line 0: {identity} {count} times more"
 
 
 def runspec_document(context: RunContext) -> RunSpecDocV1:

@@ -15,6 +15,7 @@ Precedence, first match wins:
                      stands in the image's file list, if that is known
   loader .. dev      opens that the v0 taxonomy leaves out (contracts §4.6)
   evidence           everything else
+  left_out           beyond a bound (harness.contracts.bounds): counted, and looked at by nobody
 """
 
 import os
@@ -51,6 +52,7 @@ class EventClass(StrEnum):
     SYSFS = "sysfs"
     DEV = "dev"
     EVIDENCE = "evidence"
+    LEFT_OUT = "left_out"
 
 
 # Contracts §4.6, both columns, without the one rule that names a folder of one host.
@@ -90,6 +92,7 @@ UNTOLD = frozenset(
         EventClass.UNADDRESSED,
         EventClass.VOLATILE_LOOK,
         EventClass.IMAGE_RUNTIME,
+        EventClass.LEFT_OUT,
     }
 )
 

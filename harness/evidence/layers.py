@@ -18,6 +18,7 @@ from harness.contracts.sdk_event import SdkEvent, SdkEventType
 
 # What the policy proxy says besides decisions.
 OTHER_POLICY_TYPES = frozenset({"assay.proxy.ready", "assay.tool.answered", "assay.proxy.rejected"})
+_QUOTED = 200  # characters of a stranger's line in a problem
 SOURCE_PREFIX = "assay://runner-spike/"  # followed by the run id
 
 
@@ -55,7 +56,7 @@ class _RefusedError(Exception):
     def __init__(self, identity: str, detail: str = "") -> None:
         super().__init__(identity)
         self.identity = identity
-        self.detail = detail
+        self.detail = detail if len(detail) <= _QUOTED else f"{detail[:_QUOTED]}…"
 
 
 def tool_call_ids(events: Iterable[SdkEvent]) -> tuple[str, ...]:

@@ -121,6 +121,14 @@ class CaptureAccounting:
     freezes: int
     frozen_ns: int
     errors: tuple[str, ...] = ()  # codes of anything the capture process reports as wrong
+    left_out: Mapping[Kind, int] = Factory(dict)  # decoded, and beyond a bound: nobody looks at them
+
+
+class TooMuchError(Exception):
+    """Evidence beyond a bound of harness.contracts.bounds: `what` there are more than `most` of."""
+
+    def __init__(self, what: str, most: int) -> None:
+        super().__init__(f"more than {most} {what}")
 
 
 @frozen
@@ -138,6 +146,7 @@ class ChannelLog:
     lines: tuple[StampedLine, ...] = ()
     connections: int = 0
     errors: tuple[str, ...] = ()
+    left_out: int = 0  # lines beyond a bound: nobody looks at them
 
 
 @frozen
@@ -183,3 +192,4 @@ class Observation:
     seals: tuple[NetworkSeal, ...] = ()
     host: Mapping[str, str] = Factory(dict)  # host facts: kernel, engine, digests
     problems: tuple[str, ...] = ()  # codes of anything else that was wrong
+    beyond: str = ""  # the bound because of which something is left out

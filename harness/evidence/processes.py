@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import define, field, frozen
 
+from harness.contracts.bounds import MAX_NAME_BYTES
 from harness.contracts.companion import ExecImage, ProcessNode, ProcessTreeV1
-from harness.evidence.model import Flag, KernelRecord, Kind, Role
+from harness.evidence.model import Flag, KernelRecord, Kind, Role, TooMuchError
 from harness.evidence.paths import path_of, text
 
 UNKNOWN = "?"
@@ -75,7 +76,10 @@ def _at(candidates: Sequence[Process], time_ns: int) -> str:
 
 
 def read_processes(records: Iterable[KernelRecord]) -> Processes:
-    """The process tree of both roles from fork, exec and exit records, in any order."""
+    """The process tree of both roles from fork, exec and exit records, in any order.
+
+    TooMuchError for a line of children so long that its names, which grow with it, would fill the memory.
+    """
     measured = [r for r in records if not r.setup and r.role is not Role.HARNESS]
     in_time = sorted(measured, key=lambda r: (r.time_ns, r.seq))
     every: list[Process] = []
@@ -83,7 +87,13 @@ def read_processes(records: Iterable[KernelRecord]) -> Processes:
     ended: dict[int, Process] = {}
     roots: set[Role] = set()
 
+    names = 0
+
     def start(process: Process) -> None:
+        nonlocal names
+        names += len(process.label)
+        if names > MAX_NAME_BYTES:
+            raise TooMuchError("bytes of process names", MAX_NAME_BYTES)
         every.append(process)
         alive[process.pid] = process
 

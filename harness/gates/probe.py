@@ -92,7 +92,7 @@ def _run(bench: Bench, fixture: Fixture, image: RunImage, folder: Path, task: st
             (inputs / TASK).write_text(task, encoding="utf-8")
         plan = plan_fixture(fixture, image, run_id=run_id)
         measured = measure(bench, evolve(plan, inputs=inputs))
-    measured.write(archive)
+    measured = measured.write(archive)
     (folder / LOG).write_bytes(measured.decision_log)
     (folder / OUTPUT).write_text(measured.output[Role.SUBJECT], encoding="utf-8")
     return seen(archive, measured.decision_log)

@@ -114,7 +114,7 @@ def _run_gate(
             # Varied on purpose: where the inputs lie, their order on disk, the host name.
             inputs = _copy_reversed(fixture.inputs, Path(copy) / f"inputs-{number}")
             measured = measure(bench, evolve(plan, inputs=inputs), hostname=f"assay-{number}")
-            measured.write(archive)
+            measured = measured.write(archive)
         if plan.tools is not None:
             (place / "decision-log.ndjson").write_bytes(measured.decision_log)
         wrong = (*_verdict(measured), *failures(archive, fixture))

@@ -11,12 +11,13 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
 from attrs import frozen
 
+from harness.contracts.bounds import MAX_CHANNEL_BYTES, MAX_CHANNEL_LINES, MAX_LINE_BYTES
 from harness.evidence.model import ChannelLog, StampedLine
 
 _CHUNK = 1 << 16
@@ -31,7 +32,7 @@ class Channel:
                  it has come, and is the owner's alone before.
     hand_over    descriptors that the first connection gets with one byte, before anything else (SCM_RIGHTS,
                  unix(7)); they are the recorder's to close, so that nobody but the peer has them then.
-    max_line     bytes without the newline;  max_bytes  of all lines together.
+    max_line     bytes without the newline;  max_bytes, max_lines  of all lines together.
     max_peers    connections at a time: the descriptors of this process are not the sender's to use up.
     """
 
@@ -40,20 +41,23 @@ class Channel:
     acknowledge: bool = False
     exclusive: bool = False
     hand_over: tuple[int, ...] = ()
-    max_line: int = 1 << 20
-    max_bytes: int = 64 << 20
+    max_line: int = MAX_LINE_BYTES
+    max_bytes: int = MAX_CHANNEL_BYTES
+    max_lines: int = MAX_CHANNEL_LINES
     max_peers: int = 64
 
 
 class Recorder:
     """Listens from construction until `close`; OSError if a socket file cannot be made.
 
-    Error codes of a channel: line_too_long, too_many_bytes, too_many_connections,
-    incomplete_last_line, second_connection_refused, closed_early, recorder_failed. The first three
-    also end the connection they came from, so that nobody goes on unrecorded.
+    Error codes of a channel, each told once: line_too_long, too_many_bytes, too_many_lines,
+    too_many_connections, incomplete_last_line, second_connection_refused, closed_early, recorder_failed.
+    The first four also end the connection they came from, so that nobody goes on unrecorded. After
+    too_many_bytes and too_many_lines `flooded` is called, on the recorder's thread.
     """
 
-    def __init__(self, channels: Iterable[Channel]) -> None:
+    def __init__(self, channels: Iterable[Channel], flooded: Callable[[], object] = lambda: None) -> None:
+        self._flooded = flooded
         self._changed = threading.Condition()  # guards all state below
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
@@ -122,10 +126,13 @@ class Recorder:
                         elif isinstance(key.data, _Peer):
                             key.data.tape.serve(key.data, events)
                     self._changed.notify_all()
+                if any(tape.flooded for tape in self._tapes.values()):
+                    self._flooded()
+                    self._flooded = lambda: None
         except Exception:
             # Fail closed: without a recorder the proxy denies everything, and the log says why.
             for tape in self._tapes.values():
-                tape.errors.append("recorder_failed")
+                tape.fail("recorder_failed")
             raise
         finally:
             with self._changed:
@@ -163,6 +170,7 @@ class _Tape:
         self.lines: list[StampedLine] = []
         self.errors: list[str] = []
         self.finished = False
+        self.flooded = False
         self._selector = selector
         self._peers: list[_Peer] = []
         self._connections = 0
@@ -176,12 +184,11 @@ class _Tape:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             connection, _ = self._listener.accept()
             if self.channel.exclusive and self._connections:
-                self.errors.append("second_connection_refused")
+                self.fail("second_connection_refused")
                 connection.close()
                 return
             if len(self._peers) >= self.channel.max_peers:
-                if "too_many_connections" not in self.errors:
-                    self.errors.append("too_many_connections")
+                self.fail("too_many_connections")
                 connection.close()
                 return
             connection.setblocking(False)
@@ -204,6 +211,11 @@ class _Tape:
     def _close_kept(self) -> None:
         while self._hand_over:
             os.close(self._hand_over.pop())
+
+    def fail(self, code: str) -> None:
+        """Note what went wrong, once."""
+        if code not in self.errors:
+            self.errors.append(code)
 
     def serve(self, peer: _Peer, events: int) -> None:
         if peer not in self._peers:
@@ -256,25 +268,31 @@ class _Tape:
             return False
         *complete, last = data.split(b"\n")
         for part in complete:
-            if not self._take(peer, part):
+            if not self._take(peer, part, whole=True):
                 return False
             self.lines.append(StampedLine(now, bytes(peer.rest)))
             self._bytes += len(peer.rest) + 1
             peer.rest.clear()
             peer.owed += self.channel.acknowledge
-        return self._take(peer, last)
+        return self._take(peer, last, whole=False)
 
-    def _take(self, peer: _Peer, part: bytes) -> bool:
+    def _take(self, peer: _Peer, part: bytes, *, whole: bool) -> bool:
         peer.rest += part
         if len(peer.rest) > self.channel.max_line:
-            self.errors.append("line_too_long")
+            self.fail("line_too_long")
         elif self._bytes + len(peer.rest) > self.channel.max_bytes:
-            self.errors.append("too_many_bytes")
+            self._flood("too_many_bytes")
+        elif whole and len(self.lines) >= self.channel.max_lines:
+            self._flood("too_many_lines")
         else:
             return True
         peer.rest.clear()
         self._end(peer, early=False)
         return False
+
+    def _flood(self, code: str) -> None:
+        self.fail(code)
+        self.flooded = True
 
     def _acknowledge(self, peer: _Peer) -> None:
         if self._hung_up:
@@ -291,11 +309,11 @@ class _Tape:
 
     def _end(self, peer: _Peer, *, early: bool) -> None:
         if peer.rest:
-            self.errors.append("incomplete_last_line")
+            self.fail("incomplete_last_line")
         if self.channel.exclusive:
             self.finished = True
             if early:
-                self.errors.append("closed_early")
+                self.fail("closed_early")
         self._peers.remove(peer)
         self._selector.unregister(peer.connection)
         peer.connection.close()

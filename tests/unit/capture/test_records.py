@@ -117,3 +117,15 @@ def test_a_spool_is_read_without_being_loaded(tmp_path: Path) -> None:
             assert decode(mapped) == decode(data)
     with spooled(tmp_path / "never-made") as nothing:
         assert decode(nothing).total == 0
+
+
+def test_names_beyond_the_bound_are_counted_and_not_held() -> None:
+    names = [b"/a" * 50, b"/a" * 50, b"/b" * 50, b"/c" * 50, b"/a" * 50]
+    data = b"".join(framed(header(name)) for name in names) + framed(header(kind=3)) * 2
+    decoded = decode(data, most_names=150)
+    assert [record.walked for record in decoded.records] == [b"/a" * 50, b"/a" * 50, b"", b""]
+    assert decoded.left_out == {Kind.OPEN: 3}
+    assert (decoded.total, decoded.errors) == (7, 0)
+    first, second = decoded.records[:2]
+    assert first.walked is second.walked  # a name that is there a million times is held once
+    assert not decode(data).left_out

@@ -145,6 +145,11 @@ def log(*lines: bytes | Mapping[str, Any], **fields: Any) -> ChannelLog:
     return ChannelLog(stamped, **({"connections": 1} | fields))
 
 
+def log_of(lines: Sequence[StampedLine]) -> ChannelLog:
+    """A log of lines that are stamped already."""
+    return ChannelLog(tuple(lines), connections=1)
+
+
 def cloud_event(kind: str, **data: Any) -> dict[str, Any]:
     source = f"assay://runner-spike/{RUN_ID}"
     return {"specversion": "1.0", "id": "evt_1", "type": kind, "source": source, "data": data}

@@ -117,6 +117,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "freezes": (added("freezes"), "identity_broken:freezes"),
     "frozen_ns": (added("frozen_ns"), "identity_broken:freezes"),
     "errors": (counters(errors=("attach_failed",)), "capture:attach_failed"),
+    "left_out": (counters(left_out={Kind.OPEN: 1}), "kernel:left_out"),
 }
 
 

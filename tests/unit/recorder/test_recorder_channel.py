@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness.contracts.bounds import MAX_CHANNEL_LINES
 from harness.recorder.channel import Channel, Recorder, listening
 
 
@@ -246,8 +247,37 @@ def test_a_channel_takes_no_more_than_its_bytes_in_all(tmp_path: Path, peers: li
     assert log.errors == ("too_many_bytes",)
 
 
+@pytest.mark.parametrize("line", [b"x", b""])
+def test_a_channel_takes_no_more_lines_than_it_may_and_says_so_once(
+    tmp_path: Path, peers: list[Peer], line: bytes
+) -> None:
+    told: list[bool] = []
+    channel = Channel("sdk", tmp_path / "s.sock", max_lines=3)
+    with Recorder([channel], flooded=lambda: told.append(True)) as recorder:
+        for _ in range(3):
+            peers.append(Peer(tmp_path / "s.sock"))
+            peers[-1].send((line + b"\n") * 3)
+            peers[-1].socket.shutdown(socket.SHUT_WR)
+            assert peers[-1].ended()
+        log = recorder.close()["sdk"]
+    assert [stamped.data for stamped in log.lines] == [line] * 3
+    assert (log.errors, told) == (("too_many_lines",), [True])
+
+
+def test_a_flood_of_lines_fills_no_memory(tmp_path: Path, peers: list[Peer]) -> None:
+    with Recorder([Channel("sdk", tmp_path / "s.sock")]) as recorder:
+        peers.append(Peer(tmp_path / "s.sock"))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for _ in range(10):
+                peers[0].send(b"\n" * MAX_CHANNEL_LINES)
+        log = recorder.close()["sdk"]
+    assert len(log.lines) == MAX_CHANNEL_LINES
+    assert log.errors == ("too_many_lines",)
+
+
 def test_a_peer_that_reads_no_acknowledgements_stops_nobody(tmp_path: Path, peers: list[Peer]) -> None:
-    with Recorder([decisions(tmp_path), Channel("sdk", tmp_path / "s.sock")]) as recorder:
+    many = decisions(tmp_path, max_lines=1_000_000)
+    with Recorder([many, Channel("sdk", tmp_path / "s.sock")]) as recorder:
         peers += [Peer(tmp_path / "d.sock"), Peer(tmp_path / "s.sock")]
         writer = threading.Thread(target=peers[0].send, args=(b"\n" * 600_000,))
         writer.start()
