@@ -1,8 +1,9 @@
 /*
  * Kernel witness: what the processes of one cgroup v2 slice do.
  *
- * Raw tracepoints sys_exit, sched_process_exec/fork/exit, cgroup_attach_task,
- * and cgroup hooks connect/sendmsg/bind for inet. Compiled by bcc.
+ * System calls at their exit (raw or classic tracepoint: harness/capture/hooks.py),
+ * raw tracepoints sched_process_exec/fork/exit and cgroup_attach_task, and cgroup
+ * hooks connect/sendmsg/bind for inet, one for each role. Compiled by bcc.
  *
  * No kernel struct type is used: headers may belong to another kernel. Every
  * offset (OFF_*) comes from the BTF of the running kernel as a #define.
@@ -25,6 +26,7 @@
 struct scratch {
   struct record r;
   u64 path;                /* struct path to walk, 0: none */
+  u64 regs;                /* struct pt_regs of the call */
   u64 off;                 /* where the walked path starts */
   u64 raw_len;
   char pad[HDR];
@@ -33,17 +35,29 @@ struct scratch {
   char tail[HDR + WMAX];   /* the verifier does not relate offset and size */
 };
 
-BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+/*
+ * One slot for each program that builds records in it, with its tail calls, and
+ * CPU. The kernel runs no program twice at a time on a CPU, so nobody else can
+ * be in the slot, preempted or not; an event that it skips for that is counted.
+ */
+#define SLOT_CALL 0
+#define SLOT_EXEC 1
+#define SLOT_ATTACH 2
+#define SLOTS 3
+
+BPF_PERCPU_ARRAY(scratches, struct scratch, SLOTS);
 BPF_PERCPU_ARRAY(counters, u64, KINDS * COUNTS);
 BPF_ARRAY(rules, struct syscall_rule, FOREIGN_RULE + 1); /* by syscall number */
 BPF_CGROUP_ARRAY(slice, 3);          /* 0 the run, 1 subject, 2 tools */
 BPF_ARRAY(started, u32, 4);          /* per role: start boundary passed */
 BPF_TABLE("lru_hash", u32, u32, members, 16384); /* tgid -> role */
 BPF_RINGBUF_OUTPUT(ring, RING_PAGES);
-/* The walk is a program of its own: verified once, whoever calls it. */
-BPF_PROG_ARRAY(programs, 2);
+/* The walk is a program of its own: inlined, the verifier would not get through. */
+BPF_PROG_ARRAY(call_programs, 2);    /* of the type of the hook at sys_exit */
 #define FINISH 0
 #define SECOND 1
+BPF_PROG_ARRAY(exec_programs, 1);
+#define FINISH_EXEC 0
 
 static __always_inline u64 rd8(u64 base, u64 off) {
   u64 v = 0;
@@ -79,10 +93,9 @@ static __always_inline void count(u32 kind, u32 what) {
   if (v) __sync_fetch_and_add(v, 1); /* cgroup hooks can be preempted */
 }
 
-static __always_inline struct scratch *begin(u32 kind) {
-  u32 zero = 0;
+static __always_inline struct scratch *begin(u32 kind, u32 slot) {
   count(kind, COUNT_SEEN);
-  struct scratch *s = scratches.lookup(&zero);
+  struct scratch *s = scratches.lookup(&slot);
   if (!s) {
     count(kind, COUNT_FAULT);
     return 0;
@@ -204,6 +217,14 @@ static __always_inline void submit(struct scratch *s) {
     count(kind, COUNT_UNREADABLE);
 }
 
+/* The same for a record of known size that is on the stack. */
+static __always_inline void give(struct record *r, u64 size) {
+  if (ring.ringbuf_output(r, size, 1 /* BPF_RB_NO_WAKEUP */))
+    count(r->kind, COUNT_DROPPED);
+  else
+    count(r->kind, COUNT_SUBMITTED);
+}
+
 static __always_inline u64 argument(u64 regs, u32 position) {
   u64 off = OFF_pt_regs__di;
   switch (position) {
@@ -276,15 +297,14 @@ static __always_inline void read_address(struct scratch *s, u64 regs,
 }
 
 /* Record one name (part 0 or 1) of a system call into the scratch memory. */
-static __always_inline struct scratch *prepare(struct bpf_raw_tracepoint_args *ctx,
+static __always_inline struct scratch *prepare(u64 regs, s64 ret,
                                                struct syscall_rule *rule, u32 nr,
                                                u32 part) {
-  u64 regs = ctx->args[0];
-  s64 ret = ctx->args[1];
   u64 task = bpf_get_current_task();
   u32 kind = rule->kind;
-  struct scratch *s = begin(kind);
+  struct scratch *s = begin(kind, SLOT_CALL);
   if (!s) return 0;
+  s->regs = regs;
   struct record *r = &s->r;
   fill(r, kind, task);
   place(r, current_role());
@@ -309,10 +329,7 @@ static __always_inline struct scratch *prepare(struct bpf_raw_tracepoint_args *c
   return s;
 }
 
-int sys_exit(struct bpf_raw_tracepoint_args *ctx) {
-  if (!in_slice()) return 0;
-  u64 regs = ctx->args[0];
-  s64 ret = ctx->args[1];
+static __always_inline int returned(void *ctx, u64 regs, s64 ret) {
   u32 nr = rd8(regs, OFF_pt_regs__orig_ax);
   u32 status = rd4(bpf_get_current_task(), OFF_task_struct__thread_info_status);
   /* TS_COMPAT, or the x32 bit: a foreign syscall table. -1 is sigreturn. */
@@ -326,30 +343,45 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx) {
     if (rule->message) bpf_probe_read_user(&peer, 8, (void *)peer);
     if (!peer) return 0;
   }
-  if (prepare(ctx, rule, nr, 0)) {
-    programs.call(ctx, FINISH);
+  if (prepare(regs, ret, rule, nr, 0)) {
+    call_programs.call(ctx, FINISH);
     count(rule->kind, COUNT_FAULT);
   }
   return 0;
 }
 
+/* Where it cannot be preempted. */
+int sys_exit(struct bpf_raw_tracepoint_args *ctx) {
+  if (!in_slice()) return 0;
+  return returned(ctx, ctx->args[0], ctx->args[1]);
+}
+
+/* Everywhere else. A classic tracepoint has no registers among its arguments. */
+int sys_exit_classic(void *ctx) {
+  if (!in_slice()) return 0;
+  u64 regs = (u64)bpf_task_pt_regs(bpf_get_current_task_btf());
+  return returned(ctx, regs, (s64)rd8(regs, OFF_pt_regs__ax));
+}
+
 /* The second name of rename, link, symlink. */
-int second(struct bpf_raw_tracepoint_args *ctx) {
-  u64 regs = ctx->args[0];
-  u32 nr = rd8(regs, OFF_pt_regs__orig_ax);
+int second(void *ctx) {
+  u32 slot = SLOT_CALL;
+  struct scratch *s = scratches.lookup(&slot);
+  if (!s) return 0;
+  u32 nr = s->r.syscall;
   struct syscall_rule *rule = rules.lookup(&nr);
   if (!rule) return 0;
-  if (prepare(ctx, rule, nr, 1)) {
-    programs.call(ctx, FINISH);
+  if (prepare(s->regs, s->r.result, rule, nr, 1)) {
+    call_programs.call(ctx, FINISH);
     count(rule->kind, COUNT_FAULT);
   }
   return 0;
 }
 
 /* Walk s->path, submit the record, go on with the second name if any. */
-int finish(struct bpf_raw_tracepoint_args *ctx) {
-  u32 zero = 0;
-  struct scratch *s = scratches.lookup(&zero);
+int finish(void *ctx) {
+  u32 slot = SLOT_CALL;
+  struct scratch *s = scratches.lookup(&slot);
   if (!s) return 0;
   if (s->path) walk(s, bpf_get_current_task());
   submit(s);
@@ -357,10 +389,19 @@ int finish(struct bpf_raw_tracepoint_args *ctx) {
   if (s->r.kind != KIND_PATH || s->r.where & WHERE_PART2) return 0;
   struct syscall_rule *rule = rules.lookup(&nr);
   if (rule && rule->name2) {
-    programs.call(ctx, SECOND);
+    call_programs.call(ctx, SECOND);
     count(KIND_PATH, COUNT_SEEN);
     count(KIND_PATH, COUNT_FAULT);
   }
+  return 0;
+}
+
+int finish_exec(void *ctx) {
+  u32 slot = SLOT_EXEC;
+  struct scratch *s = scratches.lookup(&slot);
+  if (!s) return 0;
+  walk(s, bpf_get_current_task());
+  submit(s);
   return 0;
 }
 
@@ -368,7 +409,7 @@ int finish(struct bpf_raw_tracepoint_args *ctx) {
 int sched_process_exec(struct bpf_raw_tracepoint_args *ctx) {
   if (!in_slice()) return 0;
   u64 task = ctx->args[0], bprm = ctx->args[2];
-  struct scratch *s = begin(KIND_EXEC);
+  struct scratch *s = begin(KIND_EXEC, SLOT_EXEC);
   if (!s) return 0;
   struct record *r = &s->r;
   u32 level = fill(r, KIND_EXEC, task);
@@ -397,7 +438,7 @@ int sched_process_exec(struct bpf_raw_tracepoint_args *ctx) {
   }
   s->raw_len = len + take;
   s->path = rd8(bprm, OFF_linux_binprm__file) + OFF_file__f_path;
-  programs.call(ctx, FINISH);
+  exec_programs.call(ctx, FINISH_EXEC);
   count(KIND_EXEC, COUNT_FAULT);
   return 0;
 }
@@ -405,38 +446,36 @@ int sched_process_exec(struct bpf_raw_tracepoint_args *ctx) {
 /* (parent, child) */
 int sched_process_fork(struct bpf_raw_tracepoint_args *ctx) {
   if (!in_slice()) return 0;
-  struct scratch *s = begin(KIND_FORK);
-  if (!s) return 0;
   u64 child = ctx->args[1];
-  struct record *r = &s->r;
-  fill(r, KIND_FORK, ctx->args[0]);
+  struct record r;
+  count(KIND_FORK, COUNT_SEEN);
+  fill(&r, KIND_FORK, ctx->args[0]);
   u32 role = current_role();
-  place(r, role);
+  place(&r, role);
   u64 pid = rd8(child, OFF_task_struct__thread_pid);
   u32 tgid = rd4(child, OFF_task_struct__tgid);
-  r->a0 = number_in_namespace(pid, rd4(pid, OFF_pid__level));
-  r->a1 = tgid != r->pid;
-  r->a2 = tgid;
-  if (r->a1) members.update(&tgid, &role);
-  submit(s);
+  r.a0 = number_in_namespace(pid, rd4(pid, OFF_pid__level));
+  r.a1 = tgid != r.pid;
+  r.a2 = tgid;
+  if (r.a1) members.update(&tgid, &role);
+  give(&r, HDR);
   return 0;
 }
 
 /* (task): in do_exit, signal->live has already been counted down. */
 int sched_process_exit(struct bpf_raw_tracepoint_args *ctx) {
   if (!in_slice()) return 0;
-  struct scratch *s = begin(KIND_EXIT);
-  if (!s) return 0;
   u64 task = bpf_get_current_task();
-  struct record *r = &s->r;
-  fill(r, KIND_EXIT, task);
-  place(r, current_role());
+  struct record r;
+  count(KIND_EXIT, COUNT_SEEN);
+  fill(&r, KIND_EXIT, task);
+  place(&r, current_role());
   u64 signal = rd8(task, OFF_task_struct__signal);
-  u32 pid = r->pid;
-  r->a0 = rd4(task, OFF_task_struct__exit_code);
-  r->a1 = rd4(signal, OFF_signal_struct__live_counter) == 0;
-  if (r->a1) members.delete(&pid);
-  submit(s);
+  u32 pid = r.pid;
+  r.a0 = rd4(task, OFF_task_struct__exit_code);
+  r.a1 = rd4(signal, OFF_signal_struct__live_counter) == 0;
+  if (r.a1) members.delete(&pid);
+  give(&r, HDR);
   return 0;
 }
 
@@ -449,7 +488,7 @@ int cgroup_attach_task(struct bpf_raw_tracepoint_args *ctx) {
   u32 tgid = rd4(task, OFF_task_struct__tgid);
   u32 *role = members.lookup(&tgid);
   if (!role) return 0;
-  struct scratch *s = begin(KIND_ATTACH);
+  struct scratch *s = begin(KIND_ATTACH, SLOT_ATTACH);
   if (!s) return 0;
   struct record *r = &s->r;
   fill(r, KIND_ATTACH, task);
@@ -463,20 +502,21 @@ int cgroup_attach_task(struct bpf_raw_tracepoint_args *ctx) {
 }
 
 /*
- * Attached to the slice, so the task is in it. The kernel has copied the
- * address: unlike the sockaddr that sys_exit reads, nobody can swap it. On the
- * stack, because these hooks may be preempted and scratch memory is per CPU.
+ * Attached to the cgroup of one role: so the task is in it, and the role needs no
+ * helper that this program type lacks on some kernel. The kernel has copied the
+ * address: unlike the sockaddr that sys_exit reads, nobody can swap it. These
+ * hooks may be preempted, so they build their record on the stack.
  */
 struct net_record {
   struct record r;
   u32 address[4];
 };
 
-static __always_inline int inet(struct bpf_sock_addr *ctx, u32 hook, int v6) {
+static __always_inline int inet(struct bpf_sock_addr *ctx, u32 role, u32 hook, int v6) {
   struct net_record n = {};
   count(KIND_NET, COUNT_SEEN);
   fill(&n.r, KIND_NET, bpf_get_current_task());
-  place(&n.r, current_role());
+  place(&n.r, role);
   n.r.a0 = hook;
   n.r.a1 = bpf_ntohs(ctx->user_port);
   n.r.a2 = (u64)ctx->type << 8 | ctx->protocol;
@@ -489,16 +529,19 @@ static __always_inline int inet(struct bpf_sock_addr *ctx, u32 hook, int v6) {
     n.address[0] = ctx->user_ip4;
   }
   n.r.raw_len = v6 ? 16 : 4;
-  if (ring.ringbuf_output(&n, HDR + (v6 ? 16 : 4), 1 /* BPF_RB_NO_WAKEUP */))
-    count(KIND_NET, COUNT_DROPPED);
-  else
-    count(KIND_NET, COUNT_SUBMITTED);
+  give(&n.r, HDR + (v6 ? 16 : 4));
   return 1; /* 0 would deny */
 }
 
-int net_connect4(struct bpf_sock_addr *ctx) { return inet(ctx, 0, 0); }
-int net_connect6(struct bpf_sock_addr *ctx) { return inet(ctx, 0, 1); }
-int net_sendmsg4(struct bpf_sock_addr *ctx) { return inet(ctx, 1, 0); }
-int net_sendmsg6(struct bpf_sock_addr *ctx) { return inet(ctx, 1, 1); }
-int net_bind4(struct bpf_sock_addr *ctx) { return inet(ctx, 2, 0); }
-int net_bind6(struct bpf_sock_addr *ctx) { return inet(ctx, 2, 1); }
+int subject_connect4(struct bpf_sock_addr *ctx) { return inet(ctx, 1, 0, 0); }
+int subject_connect6(struct bpf_sock_addr *ctx) { return inet(ctx, 1, 0, 1); }
+int subject_sendmsg4(struct bpf_sock_addr *ctx) { return inet(ctx, 1, 1, 0); }
+int subject_sendmsg6(struct bpf_sock_addr *ctx) { return inet(ctx, 1, 1, 1); }
+int subject_bind4(struct bpf_sock_addr *ctx) { return inet(ctx, 1, 2, 0); }
+int subject_bind6(struct bpf_sock_addr *ctx) { return inet(ctx, 1, 2, 1); }
+int tools_connect4(struct bpf_sock_addr *ctx) { return inet(ctx, 2, 0, 0); }
+int tools_connect6(struct bpf_sock_addr *ctx) { return inet(ctx, 2, 0, 1); }
+int tools_sendmsg4(struct bpf_sock_addr *ctx) { return inet(ctx, 2, 1, 0); }
+int tools_sendmsg6(struct bpf_sock_addr *ctx) { return inet(ctx, 2, 1, 1); }
+int tools_bind4(struct bpf_sock_addr *ctx) { return inet(ctx, 2, 2, 0); }
+int tools_bind6(struct bpf_sock_addr *ctx) { return inet(ctx, 2, 2, 1); }

@@ -36,7 +36,7 @@ class Bench:
             self.state.prepare()
             # Compiles in its own process while the engine starts.
             self.capture = stack.enter_context(
-                CaptureSession(self._options, kept_in=self.state.cache / "bpf")
+                CaptureSession(self._options, kept_in=self.state.kernel_program, log=self.state.capture_log)
             )
             self.client = ensure_engine(self.state)
             stack.callback(self.client.close)
@@ -60,5 +60,6 @@ class Bench:
             "machine": found.machine,
             "btf_sha256": program["btf_digest"],
             "program_sha256": program["digest"],
+            "sys_exit_hook": program["call_hook"],
             **self.engine,
         }

@@ -82,12 +82,17 @@ def add(commands: Commands) -> None:
 
 @on_host
 def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
+    from harness.capture import selfcheck
     from harness.engine.daemon import checks as engine_checks
     from harness.host import doctor
     from harness.host.state import default_state
 
     state = default_state()
     checks = [*doctor.checks(state), *engine_checks(state)]
+    if all(check.ok for check in checks):
+        checks.append(selfcheck.check(state))
+    else:
+        checks.append(doctor.Check("capture", ok=False, detail="not tried", remedy="mend the others first"))
     if arguments.json:
         print_json([{"name": c.name, "ok": c.ok, "detail": c.detail, "remedy": c.remedy} for c in checks])
     else:

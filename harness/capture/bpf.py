@@ -6,6 +6,7 @@ that fails is an OSError with the kernel's errno.
 
 import ctypes
 import errno
+import fcntl
 import os
 import resource
 import struct
@@ -14,16 +15,31 @@ from pathlib import Path
 
 from attrs import frozen
 
-_SYS_BPF = 321  # x86-64
+_SYS_BPF, _SYS_PERF_EVENT_OPEN = 321, 298  # x86-64
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
 _PROG_LOAD, _PROG_ATTACH, _PROG_DETACH, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 5, 8, 9, 15, 17
 _PER_CPU = frozenset({5, 6, 10})  # PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
 _ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
+_SLEEPABLE = 1 << 4  # BPF_F_SLEEPABLE
+RAW_TRACEPOINT, TRACEPOINT, CGROUP_SOCK_ADDR = 17, 5, 18  # enum bpf_prog_type
+_RETURN_0 = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
+# include/uapi/linux/perf_event.h: PERF_TYPE_TRACEPOINT, PERF_ATTR_SIZE_VER5, and what a descriptor is asked
+_TRACEPOINT_EVENT, _EVENT_SIZE, _CLOSE_ON_EXEC = 2, 112, 8
+_ENABLE, _SET_BPF = 0x2400, 0x40042408
 _MAP_INFO, _PROG_INFO_SIZE, _RECURSION_MISSES_AT = struct.Struct("=6I16s"), 232, 208
-_LOG_SIZE = 1 << 20
-_POSSIBLE = Path("/sys/devices/system/cpu/possible")
+_LOG_SIZE = 1 << 24
+_CPUS = Path("/sys/devices/system/cpu")
+_POSSIBLE = _CPUS / "possible"
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class ProgramRefusedError(OSError):
+    """The verifier did not take a program; `log` is all that it said, and it may be long."""
+
+    def __init__(self, refused: OSError, name: str, log: str) -> None:
+        super().__init__(refused.errno, f"{refused.strerror}: {name}: {_reason(log)}")
+        self.log = log
 
 
 @frozen
@@ -108,17 +124,20 @@ def map_kind(descriptor: int) -> MapKind:
     return MapKind(name.partition(b"\0")[0].decode(), kind, key_size, value_size, entries, flags)
 
 
-def load_program(kind: int, name: str, instructions: bytes, *, expected_attach: int = 0) -> int:
-    """Descriptor of the loaded program (enum bpf_prog_type, enum bpf_attach_type).
+def load_program(
+    kind: int, name: str, instructions: bytes, *, expected_attach: int = 0, flags: int = 0
+) -> int:
+    """Descriptor of the loaded program (enum bpf_prog_type, enum bpf_attach_type, BPF_F_* flags).
 
-    OSError carries the end of the verifier's log, if it was the verifier that refused.
+    ProgramRefusedError if it was the verifier that refused.
     """
     code = ctypes.create_string_buffer(instructions, len(instructions))
     terms = ctypes.create_string_buffer(b"GPL")
 
     def load(log: "ctypes.Array[ctypes.c_char] | None") -> int:
         wants = (1, len(log), ctypes.addressof(log)) if log is not None else (0, 0, 0)
-        head = (kind, len(instructions) // 8, ctypes.addressof(code), ctypes.addressof(terms), *wants, 0, 0)
+        places = (ctypes.addressof(code), ctypes.addressof(terms))
+        head = (kind, len(instructions) // 8, *places, *wants, 0, flags)
         return _bpf(_PROG_LOAD, struct.pack("=IIQQIIQII16sII", *head, name.encode()[:15], 0, expected_attach))
 
     try:
@@ -128,14 +147,48 @@ def load_program(kind: int, name: str, instructions: bytes, *, expected_attach: 
         try:
             return load(log)
         except OSError:
-            said = log.value.decode(errors="replace").strip()[-1500:]
-            raise OSError(refused.errno, f"{refused.strerror}: {name}\n{said}") from None
+            raise ProgramRefusedError(refused, name, log.value.decode(errors="replace")) from None
+
+
+def _reason(log: str) -> str:
+    """The line of a verifier's log that says why: the last but for its statistics."""
+    lines = [line for line in log.splitlines() if line.strip() and not line.startswith("processed ")]
+    return lines[-1].strip() if lines else "the verifier said nothing"
+
+
+def has_sleepable_tracepoints() -> bool:
+    """Does this kernel take programs for tracepoints that may sleep? It is asked by loading one."""
+    try:
+        os.close(load_program(RAW_TRACEPOINT, "may_sleep", _RETURN_0, flags=_SLEEPABLE))
+    except OSError:
+        return False
+    return True
 
 
 def open_raw_tracepoint(name: str, program: int) -> int:
     """Hook the program to a raw tracepoint for as long as the descriptor is open."""
     named = ctypes.create_string_buffer(name.encode())
     return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("=QII", ctypes.addressof(named), program, 0))
+
+
+def open_tracepoint(folder: Path, program: int) -> int:
+    """Hook the program to a classic tracepoint, by its folder in tracefs, as long as the descriptor is open.
+
+    The event is one of one CPU, as perf_event_open(2) wants it; the program runs on all of them.
+    """
+    number = int((folder / "id").read_text(encoding="ascii"))
+    event = struct.pack("=IIQQ", _TRACEPOINT_EVENT, _EVENT_SIZE, number, 1).ljust(_EVENT_SIZE, b"\0")
+    held = ctypes.create_string_buffer(event, len(event))
+    descriptor = int(_libc.syscall(_SYS_PERF_EVENT_OPEN, held, -1, _online_cpu(), -1, _CLOSE_ON_EXEC))
+    if descriptor < 0:
+        raise _failed()
+    try:
+        fcntl.ioctl(descriptor, _SET_BPF, program)
+        fcntl.ioctl(descriptor, _ENABLE, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def attach_to_cgroup(program: int, cgroup: int, kind: int) -> None:
@@ -165,6 +218,11 @@ def possible_cpus() -> int:
     return max(int(last or first) for first, _, last in parts) + 1
 
 
+def _online_cpu() -> int:
+    """The first CPU that is on: not always number 0."""
+    return int((_CPUS / "online").read_text(encoding="ascii").replace("-", ",").split(",")[0])
+
+
 def _info(descriptor: int, size: int) -> bytes:
     """As much of the struct as this kernel has; it says how much."""
     info = ctypes.create_string_buffer(size)
@@ -180,6 +238,10 @@ def _bpf(command: int, attributes: bytes) -> int:
 def _call(command: int, attributes: "ctypes.Array[ctypes.c_char]") -> int:
     result = int(_libc.syscall(_SYS_BPF, command, attributes, len(attributes)))
     if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise _failed()
     return result
+
+
+def _failed() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))

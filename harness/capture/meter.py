@@ -15,7 +15,7 @@ from attrs import Factory, define, frozen
 from harness.capture.program import Program, counters_between
 from harness.capture.ring import Ring
 from harness.contracts.bounds import MAX_RAW_BYTES, MAX_RECORDS
-from harness.evidence.model import Kind, KindCounters
+from harness.evidence.model import Kind, KindCounters, Role
 
 SENTINEL_OPENS, SENTINEL_MISSES = 12, 11  # together 23
 SENTINEL_ROOT = "/assay-runner-sentinel"
@@ -61,7 +61,7 @@ class Meter:
     ring: Ring
     window: Window
     _armed_at: int = 0
-    _hook: int = -1
+    _network: Mapping[Role, int] = Factory(dict)
     _spool: int = -1
     _home: int = -1
     _sentinel: int = -1
@@ -84,7 +84,7 @@ class Meter:
         self._armed_at = time.monotonic_ns()
         self._before = self.program.counters()
         self._misses_before = self.program.recursion_misses()
-        self._hook = self.program.attach(self.window.run, self.window.subject, self.window.tools)
+        self._network = self.program.attach(self.window.run, self.window.subject, self.window.tools)
         self._send_sentinels("open")
         self._drain_all()
         if self._received < SENTINEL_OPENS + SENTINEL_MISSES:
@@ -113,7 +113,7 @@ class Meter:
         self._drain_all()
         kinds = counters_between(self._before, self.program.counters())
         misses = self.program.recursion_misses() - self._misses_before
-        self.program.detach(self._hook)
+        self.program.detach(self._network)
         for descriptor in (self._spool, self._home, self._sentinel):
             os.close(descriptor)
         return Reading(

@@ -8,39 +8,30 @@ from pathlib import Path
 
 from attrs import astuple, evolve, frozen
 
-from harness.capture import bpf
+from harness.capture import bpf, hooks
 from harness.capture.bpf import Map
 from harness.capture.built import btf_digest, built, with_descriptors
+from harness.capture.hooks import CallHook
 from harness.capture.records import LAYOUT
 from harness.capture.syscalls import X86_64
-from harness.evidence.model import Kind, KindCounters
+from harness.evidence.model import Kind, KindCounters, Role
 
-TRACEPOINTS = (
-    "sys_exit",
-    "sched_process_exec",
-    "sched_process_fork",
-    "sched_process_exit",
-    "cgroup_attach_task",
+_MAPS = (
+    *("scratches", "counters", "rules", "slice", "started", "members", "ring"),
+    *("call_programs", "exec_programs"),
 )
-_MAPS = ("scratches", "counters", "rules", "slice", "started", "members", "ring", "programs")
-_TAIL_CALLS = ("finish", "second")  # by index of the `programs` map
-_HOOKS = {  # function -> enum bpf_attach_type
-    "net_connect4": 10,
-    "net_connect6": 11,
-    "net_sendmsg4": 14,
-    "net_sendmsg6": 15,
-    "net_bind4": 8,
-    "net_bind6": 9,
-}
-_RAW_TRACEPOINT, _CGROUP_SOCK_ADDR = 17, 18  # enum bpf_prog_type
 
 
 @frozen
 class BuildFacts:
-    """How the program was made. `digest` covers all instructions and maps, but for the ring's size."""
+    """How the program was made. `digest` covers all instructions and maps, but for the ring's size.
+
+    call_hook  raw_tracepoint or tracepoint: what runs the program when a system call returns
+    """
 
     digest: str
     btf_digest: str
+    call_hook: str
     build_seconds: float
     load_seconds: float
 
@@ -52,10 +43,11 @@ class Program:
     taken off by `detach` or by the removal of the cgroup. `kept_in`: see harness.capture.built.
     """
 
-    def __init__(self, ring_bytes: int, kept_in: Path | None = None) -> None:
+    def __init__(self, ring_bytes: int, kept_in: Path | None = None, *, hook: CallHook | None = None) -> None:
         begun = time.monotonic()
-        found = built(_MAPS, (*TRACEPOINTS, *_TAIL_CALLS, *_HOOKS), kept_in)
+        found = built(_MAPS, hooks.FUNCTIONS, kept_in)
         made = time.monotonic()
+        hook = hook or hooks.call_hook()
         bpf.lift_memory_limit()
         sized = [evolve(kind, entries=ring_bytes) if kind.name == "ring" else kind for kind in found.maps]
         self._maps = {kind.name: Map.create(kind) for kind in sized}
@@ -64,47 +56,62 @@ class Program:
 
         for number, rule in X86_64.items():
             self._maps["rules"].update(_u32(number), rule.packed())
-        traced = {name: bpf.load_program(_RAW_TRACEPOINT, name, code[name]) for name in TRACEPOINTS}
-        walks = [bpf.load_program(_RAW_TRACEPOINT, name, code[name]) for name in _TAIL_CALLS]
-        for index, descriptor in enumerate(walks):
-            self._maps["programs"].update(_u32(index), _u32(descriptor))
-        self._hooks = {
-            kind: bpf.load_program(_CGROUP_SOCK_ADDR, name, code[name], expected_attach=kind)
-            for name, kind in _HOOKS.items()
-        }
-        self._programs = [*traced.values(), *walks, *self._hooks.values()]
+        called = bpf.load_program(hook.program_type, hook.value, code[hook.value])
+        traced = {name: bpf.load_program(bpf.RAW_TRACEPOINT, name, code[name]) for name in hooks.RAW}
+        tails = [
+            self._tail_calls("call_programs", hooks.AFTER_CALL, hook.program_type, code),
+            self._tail_calls("exec_programs", hooks.AFTER_EXEC, bpf.RAW_TRACEPOINT, code),
+        ]
+        self._network = [
+            (role, kind, bpf.load_program(bpf.CGROUP_SOCK_ADDR, name, code[name], expected_attach=kind))
+            for name, (role, kind) in hooks.network_functions().items()
+        ]
+        sockets = [program for _, _, program in self._network]
+        self._programs = [called, *traced.values(), *tails[0], *tails[1], *sockets]
         self._links = [bpf.open_raw_tracepoint(name, program) for name, program in traced.items()]
+        self._links.append(hook.attach(called))
         self.facts = BuildFacts(
             digest=found.digest,
             btf_digest=btf_digest(),
+            call_hook=hook.told,
             build_seconds=made - begun,
             load_seconds=time.monotonic() - made,
         )
+
+    def _tail_calls(
+        self, array: str, names: tuple[str, ...], program_type: int, code: Mapping[str, bytes]
+    ) -> list[int]:
+        """Load them and put them in their array, which takes one type of program only."""
+        programs = [bpf.load_program(program_type, name, code[name]) for name in names]
+        for index, program in enumerate(programs):
+            self._maps[array].update(_u32(index), _u32(program))
+        return programs
 
     @property
     def ring_descriptor(self) -> int:
         """Descriptor of the ring buffer map, to be mapped by capture.ring."""
         return self._maps["ring"].descriptor
 
-    def attach(self, run: Path, subject: Path, tools: Path) -> int:
-        """Point at the cgroups of an empty slice and hook its network; returns its descriptor."""
-        for role in range(4):
-            self._maps["started"].update(_u32(role), _u32(0))
+    def attach(self, run: Path, subject: Path, tools: Path) -> dict[Role, int]:
+        """Point at the cgroups of an empty slice and hook its network; gives what `detach` takes."""
+        for index in range(4):
+            self._maps["started"].update(_u32(index), _u32(0))
         self._maps["members"].clear()
         for index, path in enumerate((run, subject, tools)):
-            place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            place = _opened(path)
             self._maps["slice"].update(_u32(index), _u32(place))
             os.close(place)  # the map holds the cgroup itself
-        descriptor = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for kind, program in self._hooks.items():
-            bpf.attach_to_cgroup(program, descriptor, kind)
-        return descriptor
+        places = {Role.SUBJECT: _opened(subject), Role.TOOLS: _opened(tools)}
+        for role, kind, program in self._network:
+            bpf.attach_to_cgroup(program, places[role], kind)
+        return places
 
-    def detach(self, descriptor: int) -> None:
+    def detach(self, places: Mapping[Role, int]) -> None:
         """Take the network hooks off the slice and forget its processes."""
-        for kind, program in self._hooks.items():
-            bpf.detach_from_cgroup(program, descriptor, kind)
-        os.close(descriptor)
+        for role, kind, program in self._network:
+            bpf.detach_from_cgroup(program, places[role], kind)
+        for descriptor in places.values():
+            os.close(descriptor)
         self._maps["members"].clear()
 
     def counters(self) -> dict[Kind, KindCounters]:
@@ -138,6 +145,10 @@ def counters_between(
         kind: KindCounters(*(b - a for a, b in zip(astuple(before[kind]), astuple(after[kind]), strict=True)))
         for kind in after
     }
+
+
+def _opened(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _u32(value: int) -> bytes:

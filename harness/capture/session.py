@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from attrs import asdict, frozen
 
+from harness.capture.hooks import CallHook
 from harness.capture.meter import SENTINEL_MISSES, SENTINEL_OPENS, Window, sentinel_names
 from harness.capture.records import Keep, decode, everything, spooled
 from harness.contracts.bounds import MAX_RAW_BYTES, MAX_RECORDS
@@ -40,26 +41,39 @@ class CaptureOptions:
     throttle: int = 0  # bytes per second, 0 for none
     most_bytes: int = MAX_RAW_BYTES  # of records, and ...
     most_records: int = MAX_RECORDS  # ... how many: a run that makes more is stopped
+    hook: CallHook | None = None  # None: the one that loses nothing on this kernel
 
 
 class CaptureSession:
     """A running capture process with its program loaded. Use as a context manager.
 
-    `kept_in` is a folder for the compiled program, so that only the first start has to make it.
+    `kept_in` is a folder for the compiled program, so that only the first start has to make it. `log` is
+    the file for all that compiler and verifier say if the program cannot be loaded.
     Must be started by the harness's main thread: the process dies with the thread that made it.
     """
 
-    def __init__(self, options: CaptureOptions = CaptureOptions(), *, kept_in: Path | None = None) -> None:
+    def __init__(
+        self,
+        options: CaptureOptions = CaptureOptions(),
+        *,
+        kept_in: Path | None = None,
+        log: Path | None = None,
+    ) -> None:
         self.options = options
+        self._log = log
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._window: Window | None = None
-        arguments = [str(theirs.fileno()), str(options.ring_bytes), str(os.getpid())]
-        if kept_in is not None:
-            arguments.append(str(kept_in))
+        arguments = {
+            "control": theirs.fileno(),
+            "ring_bytes": options.ring_bytes,
+            "parent": os.getpid(),
+            "kept_in": kept_in and os.fspath(kept_in),
+            "hook": options.hook,
+        }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.capture.worker", *arguments],
+            [sys.executable, "-m", "harness.capture.worker", json.dumps(arguments)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self._errors,
@@ -73,16 +87,28 @@ class CaptureSession:
     def facts(self) -> dict[str, Any]:
         """BuildFacts of the program; waits until it is loaded. EnvironmentUnfitError if it cannot be."""
         if self._facts is None:
-            self._facts = self._receive(_START_TIMEOUT)
-            if self._facts is None:
-                self._errors.seek(0)
-                tail = self._errors.read()[-2000:].decode(errors="replace").strip()
-                self.close()
-                raise EnvironmentUnfitError(
-                    f"the capture program could not be built or loaded:\n{tail}",
-                    hint="run `assay-runner doctor`; kernel headers, BTF and root are needed",
-                )
+            answer = self._receive(_START_TIMEOUT)
+            if answer is None or "refused" in answer:
+                raise self._not_loaded(answer or {"refused": "its process died", "remedy": "see the file"})
+            self._facts = answer
         return self._facts
+
+    def _not_loaded(self, answer: dict[str, Any]) -> EnvironmentUnfitError:
+        """One line; what compiler and verifier said goes to the file, which the hint names."""
+        try:
+            self._process.wait(10)  # it has said all then
+        except subprocess.TimeoutExpired:
+            pass
+        said = self._said()
+        self.close()
+        hint = answer["remedy"]
+        if self._log is not None:
+            try:
+                self._log.write_text(said, encoding="utf-8")
+                hint = f"{hint}: {self._log}"
+            except OSError as error:
+                hint = f"{hint} (which could not be written: {error})"
+        return EnvironmentUnfitError(f"the capture program cannot be loaded: {answer['refused']}", hint=hint)
 
     @property
     def pid(self) -> int:
@@ -99,8 +125,10 @@ class CaptureSession:
         )  # fmt: skip
         values = {k: os.fspath(v) if isinstance(v, Path) else v for k, v in asdict(self._window).items()}
         if self._ask({"command": "arm", "window": values}) is None:
+            tail = self._said().rstrip().rpartition("\n")[2][-200:]
             raise EnvironmentUnfitError(
-                f"the capture process died while arming:\n{self._tail()}", hint="run `assay-runner doctor`"
+                f"the capture process died while arming: {tail or 'it said nothing'}",
+                hint="run `assay-runner doctor`",
             )
 
     def disarm(self, keep: Keep = everything) -> tuple[tuple[KernelRecord, ...], CaptureAccounting]:
@@ -186,9 +214,9 @@ class CaptureSession:
         answer: dict[str, Any] | None = json.loads(packet) if packet else None
         return answer
 
-    def _tail(self) -> str:
+    def _said(self) -> str:
         self._errors.seek(0)
-        return self._errors.read()[-2000:].decode(errors="replace").strip()
+        return self._errors.read().decode(errors="replace")
 
 
 class _Watch:

@@ -12,28 +12,39 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from attrs import asdict, fields
 
+from harness.capture.bpf import ProgramRefusedError
+from harness.capture.hooks import CallHook
 from harness.capture.meter import Meter, Reading, Window
 from harness.capture.program import Program
 from harness.capture.ring import Ring
+from harness.errors import AssayError
 
 _PR_SET_PDEATHSIG = 1
 _IDLE_SECONDS = 0.001
 
 
-def main(descriptor: int, ring_bytes: int, parent: int, kept_in: Path | None) -> int:
+def main(descriptor: int, ring_bytes: int, parent: int, kept_in: Path | None, hook: CallHook | None) -> int:
     """Serve one harness until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the harness decides what an interrupt means
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return 1
     control = socket.socket(fileno=descriptor)
-    program = Program(ring_bytes, kept_in)
-    ring = Ring(program.ring_descriptor, ring_bytes)
+    try:
+        program = Program(ring_bytes, kept_in, hook=hook)
+        ring = Ring(program.ring_descriptor, ring_bytes)
+    except Exception as error:  # noqa: BLE001 - whatever it was: the harness says it in one line
+        traceback.print_exc()
+        sys.stderr.write(getattr(error, "log", ""))
+        sys.stderr.flush()
+        _answer(control, _refusal(error))
+        return 1
     _answer(control, asdict(program.facts))
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -58,6 +69,20 @@ def main(descriptor: int, ring_bytes: int, parent: int, kept_in: Path | None) ->
             meter = None
 
 
+def _refusal(error: Exception) -> dict[str, str]:
+    """What could not be done, in one line, and what to do about it."""
+    if isinstance(error, AssayError):
+        return {"refused": error.message, "remedy": error.hint}
+    if isinstance(error, ProgramRefusedError):
+        return {
+            "refused": f"the kernel takes no program like this: {error.strerror}",
+            "remedy": "run a kernel of docs/limits.md, or report this one with the file",
+        }
+    said = " ".join(str(error).split()) or type(error).__name__
+    remedy = "see the file for what the compiler said" if "ompil" in said else "see the file for more"
+    return {"refused": said[:200], "remedy": remedy}
+
+
 def _window(values: dict[str, Any]) -> Window:
     paths = {field.name: Path(values[field.name]) for field in fields(Window) if field.type is Path}
     return Window(**(values | paths))
@@ -72,5 +97,7 @@ def _answer(control: socket.socket, message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    control, ring_size, harness, *folder = sys.argv[1:]
-    sys.exit(main(int(control), int(ring_size), int(harness), Path(folder[0]) if folder else None))
+    given = json.loads(sys.argv[1])
+    kept = given["kept_in"] and Path(given["kept_in"])
+    chosen = given["hook"] and CallHook(given["hook"])
+    sys.exit(main(given["control"], given["ring_bytes"], given["parent"], kept, chosen))

@@ -26,7 +26,10 @@ from harness.evidence.syscalls import EFAULT
 LOOPBACK = ("lo",)
 LEFT_OUT = "left_out"  # after a channel's name, or "kernel:": some of it lies beyond a bound
 # Records or names were lost: the kernel layer is partial. All other codes make it absent, except ...
-LOSSES = frozenset({"ring_drops", "oversized", "kernel_fault", "decode_errors", "truncated", "unreadable"})
+SKIPPED = "recursion_misses"  # events that the kernel skipped: no record was made of them
+LOSSES = frozenset(
+    {"ring_drops", "oversized", "kernel_fault", "decode_errors", "truncated", "unreadable", SKIPPED}
+)
 # ... those that say nothing about the kernel's view.
 OTHER_WITNESSES = (
     "decisions:", "sdk:", "missing_witness:", "network_seal:", "network_packets:", "proxy_", "engine_",
@@ -84,7 +87,8 @@ def keep_books(
 def losses(counts: CaptureCounts, codes: AbstractSet[str]) -> tuple[int, int]:
     """Records dropped by a full ring, and records or names lost otherwise."""
     kinds = counts.kinds.values()
-    lost = sum(k.oversized + k.fault + k.truncated + k.unreadable for k in kinds) + counts.decode_errors
+    lost = sum(k.oversized + k.fault + k.truncated + k.unreadable for k in kinds)
+    lost += counts.decode_errors + counts.recursion_misses
     if codes & (LOSSES - {"ring_drops"}):
         lost = max(lost, 1)  # a mark on a record counts although no counter has it
     return sum(k.dropped for k in kinds), lost
@@ -201,7 +205,7 @@ def counter_codes(counts: CaptureCounts) -> Iterator[str]:
         ("truncated", any(k.truncated for k in kinds)),
         ("unreadable", any(k.unreadable for k in kinds)),
         ("decode_errors", bool(counts.decode_errors)),
-        ("recursion_misses", bool(counts.recursion_misses)),
+        (SKIPPED, bool(counts.recursion_misses)),
         ("sentinel_missing", no_sentinel or counts.sentinels_seen < counts.sentinels_expected),
     )
 

@@ -47,6 +47,7 @@ MEMBERS = (
     ("pid", "level"),
     ("pid", "numbers"),
     ("upid", "nr"),
+    ("pt_regs", "ax"),
     ("pt_regs", "orig_ax"),
     ("pt_regs", "di"),
     ("pt_regs", "si"),

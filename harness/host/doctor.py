@@ -117,7 +117,7 @@ def _cgroup_switches() -> Check:
     finally:
         probe.rmdir()
     detail = "cgroup.freeze" + (", cgroup.kill" if kill else " (kills one by one)")
-    return Check(name, freeze, detail if freeze else "no cgroup.freeze", "boot Linux 5.12 or newer")
+    return Check(name, freeze, detail if freeze else "no cgroup.freeze", "boot Linux 5.15 or newer")
 
 
 def _present(name: str, path: Path, remedy: str) -> Check:
@@ -128,7 +128,7 @@ def _present(name: str, path: Path, remedy: str) -> Check:
 def _ring_buffer() -> Check:
     reason = kernel.ring_buffer()
     return Check(
-        "bpf-ring-buffer", not reason, reason or platform.release(), "run as root on Linux 5.12 or newer"
+        "bpf-ring-buffer", not reason, reason or platform.release(), "run as root on Linux 5.15 or newer"
     )
 
 

@@ -39,6 +39,16 @@ class State:
         return self.root / "cache"
 
     @property
+    def kernel_program(self) -> Path:
+        """Folder of the compiled kernel program."""
+        return self.cache / "bpf"
+
+    @property
+    def capture_log(self) -> Path:
+        """What compiler and verifier said when the kernel program could not be loaded."""
+        return self.root / "capture.log"
+
+    @property
     def locks(self) -> Path:
         return self.root / "locks"
 

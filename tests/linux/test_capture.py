@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.capture.hooks import CallHook, call_hook
 from harness.capture.session import CaptureOptions, CaptureSession
 from harness.evidence.model import CaptureAccounting, Flag, KernelRecord, Kind, Role
 
@@ -66,9 +67,13 @@ def slice_(tmp_path: Path) -> Iterator[Slice]:
     slice_.remove()
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[CaptureSession]:
-    with CaptureSession() as session:
+@pytest.fixture(scope="module", params=CallHook, ids=["raw", "classic"])
+def session(request: pytest.FixtureRequest) -> Iterator[CaptureSession]:
+    """Both hooks at sys_exit, where both lose nothing; otherwise the one that this kernel gets."""
+    hook: CallHook | None = request.param
+    if hook is CallHook.RAW_TRACEPOINT and call_hook() is not hook:
+        hook = None  # it can be preempted here
+    with CaptureSession(CaptureOptions(hook=hook)) as session:
         yield session
 
 
@@ -182,17 +187,32 @@ u = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
 u.sendto(b'x', ('127.0.0.1', 9))
 """
     )
+    slice_.run_code(
+        """
+import _socket
+for family, address in ((_socket.AF_INET, '127.0.0.1'), (_socket.AF_INET6, '::1')):
+    _socket.socket(family, _socket.SOCK_STREAM).bind((address, 0))
+""",
+        "tools",
+    )
     records, accounting = session.disarm()
     whole(accounting)
     execs = [(r.walked, r.raw, r.result) for r in records if r.kind is Kind.EXEC]
     assert (b"/usr/bin/env", b"/usr/bin/env\0env\0true\0", 0) in execs
     assert (b"", b"/nowhere/true", -2) in execs
     assert (b"/usr/bin/true", b"/usr/bin/true\0true\0", 0) in execs
-    net = [(r.args[0], r.args[1], r.raw) for r in records if r.kind is Kind.NET]
-    assert net == [(0, 9, b"\x7f\0\0\x01"), (1, 9, b"\x7f\0\0\x01")]
+    net = [(r.role, r.args[0], r.args[1], r.raw) for r in records if r.kind is Kind.NET]
+    assert net == [
+        (Role.SUBJECT, 0, 9, b"\x7f\0\0\x01"),
+        (Role.SUBJECT, 1, 9, b"\x7f\0\0\x01"),
+        (Role.TOOLS, 2, 0, b"\x7f\0\0\x01"),
+        (Role.TOOLS, 2, 0, bytes(15) + b"\x01"),
+    ]
+    # no container here, so no role ever passed its start boundary
+    assert all(r.setup for r in records if r.role is not Role.HARNESS)
     assert [r.result for r in records if r.syscall == 42] == [-111]
     forks = [r for r in records if r.kind is Kind.FORK and r.args[1] == 1]
-    exits = [r for r in records if r.kind is Kind.EXIT and r.args[1] == 1]
+    exits = [r for r in records if r.kind is Kind.EXIT and r.role is Role.SUBJECT and r.args[1] == 1]
     assert len(forks) == 1
     assert len(exits) == 2
 

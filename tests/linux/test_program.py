@@ -15,7 +15,10 @@ from attrs import evolve
 
 from harness.capture import bpf, built
 from harness.capture.bpf import Map, MapKind
-from harness.capture.program import _HOOKS, _MAPS, _TAIL_CALLS, TRACEPOINTS, Program
+from harness.capture.hooks import AFTER_CALL, FUNCTIONS, CallHook, network_functions
+from harness.capture.program import _MAPS, Program
+from harness.capture.session import CaptureSession
+from harness.errors import EnvironmentUnfitError
 from harness.evidence.model import Kind, Role
 from harness.host.btf import Btf
 from harness.host.cgroup import Slice
@@ -25,7 +28,7 @@ from tests.faults.midrun import until
 pytestmark = pytest.mark.linux
 
 RING = 1 << 20
-NAMES = (_MAPS, (*TRACEPOINTS, *_TAIL_CALLS, *_HOOKS))
+NAMES = (_MAPS, FUNCTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def test_what_is_kept_is_what_was_compiled(
     assert built.built(*NAMES, kept.parent) == compiled
     assert compilations == []
     assert {kind.name for kind in compiled.maps} == set(_MAPS)
-    assert set(compiled.functions) == {*TRACEPOINTS, *_TAIL_CALLS, *_HOOKS}
+    assert set(compiled.functions) == set(FUNCTIONS)
 
 
 LOAD = """
@@ -186,10 +189,11 @@ def test_maps_are_named_by_their_index(compiled: built.Built) -> None:
 
 def test_what_the_verifier_says_is_told() -> None:
     leaves_nothing_in_r0 = struct.pack("=BBhi", 0x95, 0, 0, 0)
-    with pytest.raises(OSError, match="R0 !read_ok") as refused:
+    with pytest.raises(bpf.ProgramRefusedError, match=r"bad: R0 !read_ok$") as refused:
         bpf.load_program(17, "bad", leaves_nothing_in_r0)
     assert refused.value.errno == errno.EACCES
-    assert ": bad\n" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert "processed 1 insns" in refused.value.log
 
 
 @pytest.fixture(params=[1, 6], ids=["hash", "one value a CPU"])
@@ -281,19 +285,20 @@ def test_the_counter_is_where_this_kernel_has_it() -> None:
     assert types.size("bpf_prog_info") >= bpf._PROG_INFO_SIZE
 
 
-def test_a_record_that_cannot_be_finished_is_counted(kept: Path, run_slice: Slice) -> None:
+@pytest.mark.parametrize("hook", CallHook)
+def test_a_record_that_cannot_be_finished_is_counted(kept: Path, run_slice: Slice, hook: CallHook) -> None:
     """Without the second half of the program every open is seen, and counted as given up."""
-    program = Program(RING, kept.parent)
+    program = Program(RING, kept.parent, hook=hook)
     subject = run_slice.role_path(Role.SUBJECT)
-    hook = program.attach(run_slice.path, subject, run_slice.role_path(Role.TOOLS))
-    for index in range(len(_TAIL_CALLS)):
-        program._maps["programs"].delete(struct.pack("=I", index))
+    places = program.attach(run_slice.path, subject, run_slice.role_path(Role.TOOLS))
+    for index in range(len(AFTER_CALL)):
+        program._maps["call_programs"].delete(struct.pack("=I", index))
     reads = f"echo $$ > {subject}/cgroup.procs; for i in 1 2 3 4 5 6 7; do read x < /dev/null; done; true"
     subprocess.run(["sh", "-c", reads], check=True)
     opens = program.counters()[Kind.OPEN]
     assert opens.seen == opens.fault >= 7
     assert opens.submitted == 0
-    program.detach(hook)
+    program.detach(places)
     program.close()
 
 
@@ -304,4 +309,71 @@ def test_a_kernel_that_does_not_count_what_it_skips_is_refused(monkeypatch: pyte
     monkeypatch.setattr(bpf, "_PROG_INFO_SIZE", bpf._RECURSION_MISSES_AT)
     with pytest.raises(OSError, match="does not count"):
         bpf.recursion_misses(program)
+    os.close(program)
+
+
+def test_a_program_that_the_kernel_refuses_is_one_line_and_a_file(
+    kept: Path, compiled: built.Built, tmp_path: Path
+) -> None:
+    """Nobody reads forty lines of a verifier's log on a terminal; who mends it wants all of them."""
+    functions = {**compiled.functions, "sched_process_fork": struct.pack("=BBhi", 0x95, 0, 0, 0)}
+    built._keep(evolve(compiled, functions=functions), kept)
+    log = tmp_path / "capture.log"
+    with (
+        CaptureSession(kept_in=kept.parent, log=log) as session,
+        pytest.raises(EnvironmentUnfitError) as caught,
+    ):
+        _ = session.facts
+    assert "sched_process_fork: R0 !read_ok" in caught.value.message
+    assert caught.value.exit_code == 5
+    assert len(str(caught.value).splitlines()) == 2
+    assert str(log) in caught.value.hint
+    assert "processed 1 insns" in log.read_text()
+    assert "Traceback" in log.read_text()
+
+
+def test_a_log_that_cannot_be_written_hides_nothing(
+    kept: Path, compiled: built.Built, tmp_path: Path
+) -> None:
+    functions = {**compiled.functions, "finish": struct.pack("=BBhi", 0x95, 0, 0, 0)}
+    built._keep(evolve(compiled, functions=functions), kept)
+    nowhere = tmp_path / "no" / "such"
+    with (
+        CaptureSession(kept_in=kept.parent, log=nowhere) as session,
+        pytest.raises(EnvironmentUnfitError) as caught,
+    ):
+        _ = session.facts
+    assert "finish: R0 !read_ok" in caught.value.message
+    assert "could not be written" in caught.value.hint
+
+
+# What Linux 5.15 lets programs of each type call, of what bpf/capture.c calls: include/uapi/linux/bpf.h has
+# the numbers; kernel/trace/bpf_trace.c, kernel/bpf/helpers.c and net/core/filter.c say who may.
+MAPS = {1: "map_lookup_elem", 2: "map_update_elem", 3: "map_delete_elem"}
+ANYWHERE = MAPS | {
+    5: "ktime_get_ns", 14: "get_current_pid_tgid", 16: "get_current_comm", 35: "get_current_task",
+    113: "probe_read_kernel", 130: "ringbuf_output",
+}  # fmt: skip
+TRACING = ANYWHERE | {
+    12: "tail_call", 37: "current_task_under_cgroup", 112: "probe_read_user", 114: "probe_read_user_str",
+    115: "probe_read_kernel_str", 158: "get_current_task_btf", 175: "task_pt_regs",
+}  # fmt: skip
+
+
+def test_programs_call_only_what_the_oldest_kernel_lets_their_type_call(compiled: built.Built) -> None:
+    """That a newer kernel loads them says nothing: 6.1 has no current_task_under_cgroup for sockets."""
+    sockets = network_functions()
+    for name, code in compiled.functions.items():
+        calls = {
+            struct.unpack_from("=i", code, at + 4)[0] for at in range(0, len(code), 8) if code[at] == 0x85
+        }
+        assert calls
+        assert calls <= set(ANYWHERE if name in sockets else TRACING), name
+
+
+def test_a_classic_tracepoint_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    program = bpf.load_program(bpf.TRACEPOINT, "ends", bpf._RETURN_0)
+    (tmp_path / "id").write_text("4000000000\n")
+    with pytest.raises(OSError, match=r"Invalid argument|No such"):
+        bpf.open_tracepoint(tmp_path, program)
     os.close(program)

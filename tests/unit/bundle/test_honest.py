@@ -9,6 +9,7 @@ from attrs import evolve
 
 from harness.bundle.verify import verify
 from harness.bundle.writer import write_archive
+from harness.evidence import accounting
 from harness.evidence.assemble import assemble
 from harness.evidence.image import ImageFiles
 from harness.evidence.model import Flag, Kind, KindCounters, Role, RoleOutcome
@@ -163,3 +164,33 @@ def test_the_archive_of_any_run_verifies(block: int, tmp_path: Path) -> None:
         assembled = assemble(build.observe(**(told | fields)), context)
         write_archive(path, assembled.v0, assembled.companion, build.RUN_ID)
         assert verify(path).problems == (), (seed, assembled.unclean)
+
+
+@pytest.mark.parametrize("oversized", [0, 2])
+def test_an_archive_from_before_skipped_events_were_a_loss_still_verifies(
+    oversized: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They made the kernel layer absent then, and no number of theirs was in its health."""
+    run = build.Run(1)
+    records = run.trace.records
+    kinds = dict(build.accounting_of(records).kinds)
+    count = kinds[Kind.OPEN].submitted
+    kinds[Kind.OPEN] = KindCounters(seen=count + oversized, submitted=count, oversized=oversized)
+    books = build.accounting_of(records, kinds=kinds, recursion_misses=3)
+    observation = build.observe(records=records, decisions=build.log(*run.lines), accounting=books)
+
+    def archived(name: str) -> tuple[Path, str]:
+        assembled = assemble(observation, build.context())
+        path = tmp_path / name
+        write_archive(path, assembled.v0, assembled.companion, build.RUN_ID)
+        return path, assembled.health.kernel_layer
+
+    now, layer = archived("now.tar.gz")
+    assert (verify(now).problems, layer) == ((), "partial_ringbuf_drops")
+    since = accounting.losses
+    monkeypatch.setattr(accounting, "LOSSES", accounting.LOSSES - {accounting.SKIPPED})
+    monkeypatch.setattr(accounting, "losses", lambda *given: (since(*given)[0], oversized))
+    before, layer = archived("before.tar.gz")
+    monkeypatch.undo()
+    assert layer == "absent"
+    assert verify(before).problems == ()

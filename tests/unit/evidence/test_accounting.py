@@ -260,6 +260,14 @@ def test_counted_losses_make_the_layer_partial(name: str) -> None:
     assert lossy.health.ringbuf_drops == (1 if name == "dropped" else 0)
 
 
+def test_events_that_the_kernel_skipped_are_a_loss_with_a_number() -> None:
+    lossy = result(counters(recursion_misses=26_206))
+    assert lossy.unclean == ("recursion_misses",)
+    assert lossy.health.kernel_layer == "partial_ringbuf_drops"
+    assert lossy.health.ringbuf_drops == 0
+    assert "other_losses=26206" in " ".join(lossy.health.notes)
+
+
 def test_a_broken_identity_makes_the_layer_absent_and_says_so() -> None:
     broken = result(added("received"))
     assert broken.health.kernel_layer == "absent"
