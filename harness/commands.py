@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> int:
                 unlocked=arguments.image_unlocked,
             )
         else:
-            image = find_image(bench.client, arguments.image)
+            image = find_image(bench.client, arguments.image, state=bench.state)
         measured = measure(bench, _planned(arguments, fixture, image, run_id))
         measured = measured.write(output)
         if arguments.drop_diagnostics is not None:

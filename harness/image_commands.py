@@ -4,12 +4,13 @@ import argparse
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 from attrs import asdict
 
 from harness.engine.daemon import engine_status, ensure_engine
+from harness.engine.handles import find_handle, known_handles
 from harness.engine.image_lock import LOCK_NAME, differences
-from harness.engine.images import engine_id
 from harness.engine.locked_images import (
     ImageState,
     build_locked,
@@ -91,7 +92,11 @@ def _loaded(images: list[ImageState], state: State) -> list[bool | None]:
     if not engine_status(state).answering:
         return [None] * len(images)
     with contextlib.closing(ensure_engine(state)) as client:
-        return [image.id is not None and engine_id(client, image.id) is not None for image in images]
+        return [image.id is not None and _has(client, state, image.id) for image in images]
+
+
+def _has(client: Any, state: State, identity: str) -> bool:
+    return find_handle(client, (identity, *known_handles(state, identity))) is not None
 
 
 def _pin_packages(folders: list[Path], progress: Progress, *, shared: bool) -> None:

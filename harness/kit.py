@@ -11,6 +11,7 @@ from harness.contracts.companion import RUNSPEC, RunSpecDocV1
 from harness.contracts.replay_kit import ARCHIVE, IMAGE_CONFIG, POLICY, ReplayKit, input_file, layer_file
 from harness.engine.saved_images import save_image
 from harness.errors import InputError
+from harness.host.state import State
 from harness.plan import input_digests
 from harness.replay import planned
 
@@ -24,17 +25,18 @@ def pack(
     inputs: Path | None,
     policy: Path | None,
     sign: Sign | None = None,
+    state: State | None = None,
 ) -> str:
     """Write the kit of `archive` to `output`; gives the digest of its kit.json.
 
-    `inputs` and `policy` are what the run was given, `scratch` is an empty folder. Errors as `replayable`
-    for the archive; InputError if the others are not what the archive says, or if the engine behind
-    `client` has not its image.
+    `inputs` and `policy` are what the run was given, `scratch` is an empty folder, `state` remembers what
+    engines call an image. Errors as `replayable` for the archive; InputError if the others are not what the
+    archive says, or if the engine behind `client` has not its image.
     """
     found = replayable(archive)
     place, runspec = str(archive), found.runspec
     _check_inputs(runspec, inputs, place)
-    image = save_image(client, runspec.image_id, scratch)
+    image = save_image(client, runspec.image_id, scratch, tag=runspec.image, state=state)
     for digest, path in image.files.items():
         check_layer_tar(path, f"layer {digest} of {runspec.image}")
     planned(found, inputs=inputs, policy=policy, layers=[path for _, path in image.layers])

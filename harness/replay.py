@@ -26,7 +26,8 @@ from harness.contracts.replay_kit import (
 )
 from harness.engine.borrowed_images import borrowed_image
 from harness.engine.file_list import image_files
-from harness.engine.saved_images import SavedImage, files_of
+from harness.engine.image_archive import SavedImage
+from harness.engine.saved_images import files_of
 from harness.errors import AssayError, EnvironmentUnfitError, InputError, VerificationError
 from harness.evidence.assemble import runspec_document
 from harness.evidence.image import RunImage
@@ -91,8 +92,8 @@ def open_kit(path: Path, scratch: Path, admit: Admit) -> ReadyKit:
 
 def replay(bench: Bench, ready: ReadyKit) -> Measured:
     """Load the image, if the engine does not have it, and measure the run. Errors as `measure`."""
-    with borrowed_image(bench.client, bench.state, ready.image):
-        return measure(bench, ready.plan)
+    with borrowed_image(bench.client, bench.state, ready.image) as handle:
+        return measure(bench, evolve(ready.plan, image=evolve(ready.plan.image, handle=handle)))
 
 
 def differences(expected: Archive, replayed: Archive) -> tuple[ReplayDifference, ...]:

@@ -43,7 +43,14 @@ def kit(arguments: argparse.Namespace, progress: Progress) -> int:
     with contextlib.closing(ensure_engine(state)) as client, state.scratch("kit") as scratch:
         progress.step(f"packing the image {found.runspec.image_id}")
         digest = pack(
-            client, arguments.archive, output, scratch=scratch, inputs=inputs, policy=policy, sign=sign
+            client,
+            arguments.archive,
+            output,
+            scratch=scratch,
+            inputs=inputs,
+            policy=policy,
+            sign=sign,
+            state=state,
         )
     progress.result(
         f"wrote {output} (run_id={found.runspec.run_id}, {output.stat().st_size} bytes, kit.json {digest})"

@@ -265,7 +265,7 @@ def _created(
         spec = ContainerSpec(
             run_id=plan.spec.run_id,
             role=role,
-            image=plan.image.id,
+            image=plan.image.handle or plan.image.id,
             command=command,
             user=ROOT if role is Role.TOOLS else USER,
             capabilities=CHANGE_USER if role is Role.TOOLS else (),

@@ -17,9 +17,10 @@ from docker.errors import DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount, Ulimit
 from requests.exceptions import ReadTimeout, RequestException
 
-from harness.engine import seccomp
+from harness.engine import podman, seccomp
+from harness.engine.answers import unfit
 from harness.engine.borrowed_images import return_image
-from harness.errors import EnvironmentUnfitError, InputError
+from harness.errors import InputError
 from harness.evidence.model import Role
 from harness.host import cgroup
 from harness.host.state import State, claim_dead_runs, live_runs
@@ -86,17 +87,19 @@ class RoleContainer:
             Mount(bind.target, str(bind.source), type="bind", read_only=not bind.writable)
             for bind in spec.binds
         ]
+        is_podman = podman.is_podman(client)
+        profile = podman.seccomp_file(state, spec.run_id) if is_podman else seccomp.profile_json()
         host = api.create_host_config(
             network_mode="none",
             read_only=True,
             cap_drop=["ALL"],
             cap_add=list(spec.capabilities),
-            security_opt=["no-new-privileges", f"seccomp={seccomp.profile_json()}"],
+            security_opt=["no-new-privileges", f"seccomp={profile}"],
             cgroup_parent=spec.cgroup_parent,
             cgroupns="private",
             ipc_mode="private",
             init=False,
-            tmpfs=_TMPFS,
+            tmpfs=podman.TMPFS if is_podman else _TMPFS,
             mounts=mounts,
             pids_limit=_PROCESSES,
             # fixed, because programs ask for it and act on it; no core files
@@ -117,7 +120,7 @@ class RoleContainer:
                 environment=dict(spec.env),
                 labels={RUN_LABEL: spec.run_id, ROLE_LABEL: str(spec.role), STATE_LABEL: str(state.root)},
                 healthcheck={"test": ["NONE"]},
-                host_config=host,
+                host_config=podman.without_missing_limits(host) if is_podman else host,
                 use_config_proxy=False,
             )
         except ImageNotFound:
@@ -125,7 +128,7 @@ class RoleContainer:
                 f"the image {spec.image} is not there", hint="build it: `assay-runner image build`"
             ) from None
         except RequestException as error:  # of the engine (APIError), or because there is none any more
-            raise _unfit(f"the {spec.role} container cannot be created", error) from None
+            raise unfit(f"the {spec.role} container cannot be created", error) from None
         return cls(client, spec, str(made["Id"]))
 
     def start(self) -> None:
@@ -140,7 +143,7 @@ class RoleContainer:
                     f"the {self.spec.role} container cannot start {reason.removesuffix(': unknown')}",
                     hint="name a program of the image",
                 ) from None
-            raise _unfit(f"the {self.spec.role} container does not start", error) from None
+            raise unfit(f"the {self.spec.role} container does not start", error) from None
 
     def state_pid(self) -> int:
         """Host pid of its first process, 0 when it does not run (State.Pid of the engine)."""
@@ -156,7 +159,7 @@ class RoleContainer:
                 break
             except RequestException as error:
                 if "Read timed out" not in str(error):  # the pooled connection's way to say ReadTimeout
-                    raise _unfit("the engine went away", error) from None
+                    raise unfit("the engine went away", error) from None
         state = self._state()
         return None if state["Running"] else int(state["ExitCode"])
 
@@ -168,7 +171,7 @@ class RoleContainer:
             pass
         except RequestException as error:
             if getattr(error, "status_code", 0) != 409:  # it is not running
-                raise _unfit("the container cannot be killed", error) from None
+                raise unfit("the container cannot be killed", error) from None
 
     def output(self, *, lines: int = 100) -> str:
         """The last lines that it wrote to stdout and stderr, for diagnostics only."""
@@ -186,7 +189,7 @@ class RoleContainer:
         try:
             found: dict[str, Any] = self.client.api.inspect_container(self.id)["State"]
         except RequestException as error:
-            raise _unfit("the container is gone", error) from None
+            raise unfit("the container is gone", error) from None
         return found
 
 
@@ -235,12 +238,7 @@ def _remove(client: docker.DockerClient, identity: str) -> None:
         except RequestException as error:
             # 409: the engine is still removing it
             if getattr(error, "status_code", 0) != 409 or time.monotonic() > deadline:
-                raise _unfit("the container cannot be removed", error) from None
+                raise unfit("the container cannot be removed", error) from None
             time.sleep(0.05)
         else:
             return
-
-
-def _unfit(what: str, error: Exception) -> EnvironmentUnfitError:
-    said = getattr(error, "explanation", None) or str(error)
-    return EnvironmentUnfitError(f"{what}: {said}", hint="see the engine's log")

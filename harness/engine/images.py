@@ -15,10 +15,12 @@ from attrs import evolve, field, frozen
 
 from harness.engine import file_list, layers
 from harness.engine.file_list import Listed
+from harness.engine.handles import engine_id, find_handle
+from harness.engine.image_archive import SavedImage, load_archive
 from harness.engine.layer_plans import LayerPlan, layer_plans
 from harness.engine.layers import ImageConfig, Layer
 from harness.engine.recipe import Recipe, load_recipe
-from harness.errors import EnvironmentUnfitError, VerificationError
+from harness.errors import VerificationError
 
 LABEL_IMAGE = "dev.assay.runner.image"
 LABEL_ROOTS = "dev.assay.runner.runtime_roots"
@@ -44,6 +46,16 @@ class BuiltImage:
     config: bytes = field(repr=False)
 
     @property
+    def saved(self) -> SavedImage:
+        """As it goes into an engine."""
+        return SavedImage(self.config, tuple((layer.digest, layer.path) for _, layer in self.parts))
+
+    @property
+    def handles(self) -> tuple[str, str]:
+        """What an engine may call it."""
+        return self.id, self.saved.manifest_digest
+
+    @property
     def tag(self) -> str:
         return f"assay-runner/{self.name}:{self.id.removeprefix('sha256:')[:12]}"
 
@@ -59,7 +71,7 @@ def ensure_image(client: Any, name: str, *, state: Path, fixtures: Path, progres
     not have its pinned hash (nothing is loaded then), EnvironmentUnfitError when something is missing.
     """
     image = build_image(name, state=state, fixtures=fixtures, progress=progress)
-    load_image(client, image, state=state, progress=progress)
+    load_image(client, image, progress=progress)
     return image
 
 
@@ -82,32 +94,20 @@ def kept_image(wanted: Recipe, *, state: Path) -> BuiltImage | None:
     return _image(wanted, parts)
 
 
-def load_image(client: Any, image: BuiltImage, *, state: Path, progress: Progress) -> None:
-    """Make the engine have the image, under its tag. VerificationError if a kept layer was changed."""
-    if engine_id(client, image.id) is None:
+def load_image(client: Any, image: BuiltImage, *, progress: Progress) -> str:
+    """Make the engine have the image, under its tag; gives its handle there.
+
+    VerificationError if a kept layer was changed, EnvironmentUnfitError if the engine does not take it.
+    """
+    handle = find_handle(client, image.handles)
+    if handle is None:
         progress(f"loading image {image.tag}")
-        with _scratch(state) as scratch:
-            archive = scratch / "image.tar"
-            layers.write_archive(archive, image.tag, image.config, [layer for _, layer in image.parts])
-            with archive.open("rb") as data:
-                client.images.load(data)
-        if engine_id(client, image.id) is None:
-            raise EnvironmentUnfitError(
-                f"the engine keeps {image.tag} under another ID than {image.id}",
-                hint='turn its containerd image store off: {"features": {"containerd-snapshotter": false}}',
-            )
-    if engine_id(client, image.tag) != image.id:
-        client.api.tag(image.id, *image.tag.split(":"))
-
-
-def engine_id(client: Any, name: str) -> str | None:
-    """The ID of what the engine has under this ID or tag."""
-    from docker.errors import ImageNotFound
-
-    try:
-        return str(client.images.get(name).id)
-    except ImageNotFound:
-        return None
+        for layer in {layer.path: layer for _, layer in image.parts}.values():
+            layers.check_sha256(layer.path, layer.digest.removeprefix("sha256:"), "LayerDigestMismatch")
+        handle = load_archive(client, image.saved)
+    if engine_id(client, image.tag) != handle:
+        client.api.tag(handle, *image.tag.split(":"))
+    return handle
 
 
 def read_list(layer: Layer) -> list[Listed]:

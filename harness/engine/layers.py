@@ -1,8 +1,8 @@
-"""Image layers and image archives whose bytes depend on their inputs alone.
+"""Image layers and configs whose bytes depend on their inputs alone.
 
 A layer is an uncompressed GNU tar: entries in byte order of their names, owner 0:0, modes 0755 or
-0644, one fixed time (reproducible-builds.org, SOURCE_DATE_EPOCH). An image is a docker-archive as
-`docker load` reads it; its ID is the sha256 of its config (OCI image spec, "ImageID").
+0644, one fixed time (reproducible-builds.org, SOURCE_DATE_EPOCH). An image's ID is the sha256 of its
+config (OCI image spec, "ImageID").
 """
 
 import hashlib
@@ -143,21 +143,6 @@ def config_bytes(config: ImageConfig, layers: Sequence[Layer]) -> bytes:
 
 def image_id(config: bytes) -> str:
     return f"sha256:{hashlib.sha256(config).hexdigest()}"
-
-
-def write_archive(path: Path, tag: str, config: bytes, layers: Sequence[Layer]) -> None:
-    """Write the docker-archive of an image; VerificationError if a layer is not what it was."""
-    name = f"{hashlib.sha256(config).hexdigest()}.json"
-    members = [f"{layer.digest.removeprefix('sha256:')}/layer.tar" for layer in layers]
-    manifest = json.dumps(
-        [{"Config": name, "RepoTags": [tag], "Layers": members}], separators=(",", ":")
-    ).encode()
-    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
-        for member, data in ((name, config), ("manifest.json", manifest)):
-            _add(tar, member, Entry(source=data))
-        for member, layer in dict(zip(members, layers, strict=True)).items():
-            check_sha256(layer.path, layer.digest.removeprefix("sha256:"), "LayerDigestMismatch")
-            _add(tar, member, Entry(source=layer.path))
 
 
 def check_layer(layer: Layer) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import frozen
 
 from harness.engine.file_list import first_difference, image_files
+from harness.engine.handles import engine_id, remember
 from harness.engine.image_lock import (
     LOCK_NAME,
     ImageLock,
@@ -24,7 +25,6 @@ from harness.engine.images import (
     BuiltImage,
     Progress,
     build_image,
-    engine_id,
     find_list,
     kept_image,
     load_image,
@@ -79,7 +79,7 @@ def build_locked(
                 check_layer(layer)
             checked.add(layer.path)
         _check(wanted, lock, image)
-        load_image(client, image, state=state.root, progress=progress)
+        remember(state, load_image(client, image, progress=progress), image.id)
         yield image
 
 
@@ -93,8 +93,10 @@ def image_for_run(client: Any, folder: Path, *, state: State, progress: Progress
     locked = lock is not None and lock.id == image.id
     if not unlocked:
         _refuse_other(folder, lock, image, engine_id(client, image.tag))
-    load_image(client, image, state=state.root, progress=progress)
-    return RunImage(image.tag, image.id, image.runtime_roots, locked, image_files(image.files()))
+    handle = load_image(client, image, progress=progress)
+    remember(state, handle, image.id)
+    files = image_files(image.files())
+    return RunImage(image.tag, image.id, image.runtime_roots, locked, files, handle)
 
 
 def refresh_lock(folder: Path, *, state: State, progress: Progress) -> tuple[ImageLock | None, ImageLock]:
@@ -182,9 +184,9 @@ def _refuse_other(folder: Path, lock: ImageLock | None, image: BuiltImage, tagge
             place=place,
             hint=f"{refresh(folder)}, or measure it as it is: --image-unlocked",
         )
-    if tagged not in (None, image.id):
+    if tagged not in (None, *image.handles):
         raise EvidenceError(
-            f"the engine has {tagged} under the tag {image.tag}, the lock says {lock.id}",
+            f"the engine has {tagged} under the tag {image.tag}, not the image {lock.id} of the lock",
             place=place,
             hint="`assay-runner image build` puts the tag right; --image-unlocked does not look at it",
         )

@@ -5,13 +5,15 @@ from typing import Any
 
 from docker.errors import APIError, ImageNotFound
 
+from harness.engine.saved_images import image_identity
 from harness.errors import InputError
 from harness.evidence.image import RunImage
+from harness.host.state import State
 
 ROOTS_LABEL = "dev.assay.runner.runtime_roots"
 
 
-def find_image(client: Any, name: str) -> RunImage:
+def find_image(client: Any, name: str, *, state: State) -> RunImage:
     """With the runtime roots that its label declares. InputError if the engine does not have it."""
     try:
         image = client.images.get(name)
@@ -26,4 +28,4 @@ def find_image(client: Any, name: str) -> RunImage:
     except ValueError:
         roots = []
     declared = tuple(root for root in roots if isinstance(root, str) and root.startswith("/"))
-    return RunImage(name, image.id, declared)
+    return RunImage(name, image_identity(client, state, image.id), declared, handle=image.id)

@@ -17,12 +17,13 @@ class ImageFiles:
 
 @frozen
 class RunImage:
-    """What a run is given: `id` is what the containers are made from, `tag` is for people.
+    """What a run is given: `id` says which image it is, `tag` is for people.
 
     id             content identity (sha256:…), "" for a plan that is made only to see whether it can be
     runtime_roots  folders of the image, absolute, that hold what its programs are made of
     locked         `id` is the one in the image's lock
     files          what is in the image, None if it is not known
+    handle         what the engine calls it; never recorded, because another engine's differs
     """
 
     tag: str
@@ -30,6 +31,7 @@ class RunImage:
     runtime_roots: tuple[str, ...]
     locked: bool = False
     files: ImageFiles | None = None
+    handle: str = ""
 
 
 NO_IMAGE = RunImage("", "", ())

@@ -16,11 +16,9 @@ from harness.engine.layers import (
     ImageConfig,
     config_bytes,
     image_id,
-    write_archive,
     write_layer,
 )
 from harness.engine.loader_cache import ENTRY, HEADER, MAGIC, loader_cache
-from harness.errors import VerificationError
 
 TREE = {
     "opt/app/b.py": Entry(source=b"print(1)\n"),
@@ -82,36 +80,6 @@ def test_the_image_id_is_the_digest_of_its_config(tmp_path: Path) -> None:
     assert document["config"]["Env"] == ["A=1", "B=2"]
     assert document["rootfs"]["diff_ids"] == [layer.digest]
     assert image_id(config) == f"sha256:{hashlib.sha256(config).hexdigest()}"
-
-
-def test_an_archive_holds_config_manifest_and_each_layer_once(tmp_path: Path) -> None:
-    layer = write_layer(TREE, tmp_path / "layer.tar")
-    config = config_bytes(ImageConfig({}, {}), [layer, layer])
-    write_archive(tmp_path / "image.tar", "assay-runner/x:1", config, [layer, layer])
-    with tarfile.open(tmp_path / "image.tar") as tar:
-        names = tar.getnames()
-        manifest_file, layer_file = tar.extractfile("manifest.json"), tar.extractfile(names[2])
-        assert manifest_file is not None
-        assert layer_file is not None
-        manifest = json.load(manifest_file)
-        assert layer_file.read() == layer.path.read_bytes()
-    assert names == [
-        f"{hashlib.sha256(config).hexdigest()}.json",
-        "manifest.json",
-        f"{layer.digest[7:]}/layer.tar",
-    ]
-    assert manifest == [{"Config": names[0], "RepoTags": ["assay-runner/x:1"], "Layers": [names[2]] * 2}]
-
-
-def test_a_layer_that_changed_on_disk_is_refused(tmp_path: Path) -> None:
-    layer = write_layer(TREE, tmp_path / "layer.tar")
-    data = bytearray(layer.path.read_bytes())
-    data[600] ^= 1
-    layer.path.write_bytes(data)
-    config = config_bytes(ImageConfig({}, {}), [layer])
-    with pytest.raises(VerificationError, match="LayerDigestMismatch") as caught:
-        write_archive(tmp_path / "image.tar", "assay-runner/x:1", config, [layer])
-    assert caught.value.place == str(layer.path)
 
 
 @given(
