@@ -16,7 +16,7 @@ from harness.bundle.writer import write_archive
 from harness.engine.daemon import engine_status, ensure_engine, stop_engine
 from harness.engine.locked_images import image_for_run, refresh_lock
 from harness.engine.lookup import find_image
-from harness.errors import CommandFailedError, EnvironmentUnfitError, InputError
+from harness.errors import AssayError, CommandFailedError, EnvironmentUnfitError, InputError
 from harness.evidence.assemble import RunContext, assemble
 from harness.evidence.drop_diagnostics import drop_diagnostics
 from harness.evidence.image import NO_IMAGE, RunImage
@@ -26,7 +26,10 @@ from harness.host.state import default_state
 from harness.plan import Plan, contract_spec, plan_fixture, plan_image
 from harness.present.drop_diagnostics import as_text
 from harness.present.progress import Progress
+from harness.present.run import as_document
+from harness.present.summary import as_lines, summary_of
 from harness.run import Measured, measure
+from harness.run_logs import refuse_foreign_logs, write_logs
 from harness.scaffold import write_fixture
 from harness.spec import Fixture
 
@@ -48,6 +51,7 @@ def run(arguments: argparse.Namespace, progress: Progress) -> int:
     output = output_file(arguments.output, run_id)
     if arguments.drop_diagnostics not in (None, _STDERR):
         output_file(Path(arguments.drop_diagnostics), run_id)
+    refuse_foreign_logs(output)
     with Bench(default_state(), progress.step) as bench:
         if fixture is not None:
             image = image_for_run(
@@ -63,10 +67,25 @@ def run(arguments: argparse.Namespace, progress: Progress) -> int:
         measured = measured.write(output)
         if arguments.drop_diagnostics is not None:
             _write_diagnostics(arguments.drop_diagnostics, measured)
-    _say_written(progress, output, run_id, clean=measured.assembled.clean)
+    logs = write_logs(output, measured.output)
     if fixture is not None and not image.locked:
         progress.step(f"the image {image.id} is not the one of its lock; the archive says so")
-    measured.verdict()
+    summary = summary_of({**measured.assembled.v0, **measured.assembled.companion})
+    if not arguments.json:
+        _say_written(progress, output, run_id, clean=measured.assembled.clean)
+        for line in (*as_lines(summary), *([f"what agent and server wrote: {logs}/"] if logs else ())):
+            progress.result(f"  {line}")
+        measured.verdict()
+        return 0
+    ended: AssayError | None = None
+    try:
+        check(output)
+        measured.verdict()
+    except AssayError as error:
+        ended = error
+    progress.result(json.dumps(as_document(summary, output, logs, ended), indent=2))
+    if ended is not None:
+        raise ended
     return 0
 
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import signal as signals
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from harness.bench import Bench
 from harness.bundle.bounded import assemble_within_bounds, write_within_bounds
 from harness.contracts.bounds import MAX_NAME_BYTES
 from harness.engine.containers import CHANGE_USER, ROOT, USER, Bind, ContainerSpec, RoleContainer
+from harness.engine.output import Output
 from harness.errors import CommandFailedError, EnvironmentUnfitError, EvidenceError, InputError
 from harness.evidence.assemble import Assembled
+from harness.evidence.causes import MISSING_ID, causes
 from harness.evidence.control import DECISIONS_SOCKET, MCP_SOCKET, SDK_SOCKET
 from harness.evidence.model import (
     ChannelLog,
@@ -41,13 +43,13 @@ _STOP_TIMEOUT = 10.0
 
 @frozen
 class Measured:
-    """What a run gave. `phases` are milliseconds by step; `output` the ends of both containers' logs."""
+    """What a run gave. `phases` are milliseconds by step; `output` what both containers wrote."""
 
     plan: Plan
     observation: Observation
     assembled: Assembled
     phases: dict[str, float]
-    output: dict[Role, str]
+    output: dict[Role, Output]
 
     @property
     def decision_log(self) -> bytes:
@@ -65,34 +67,51 @@ class Measured:
         return evolve(self, observation=observation, assembled=assembled)
 
     def verdict(self) -> None:
-        """Raise EvidenceError or CommandFailedError; evidence that was lost outranks a failed command."""
+        """Raise EvidenceError or CommandFailedError; evidence that was lost outranks a failed command.
+
+        Messages say what happened in words, with the code that the archive has; hints say what to do.
+        """
         subject, assembled = self.observation.subject, self.assembled
         witnesses = {f"missing_witness:{name}" for name in assembled.missing_witnesses}
-        damage = [code for code in assembled.unclean if code not in witnesses]
-        if damage:
-            raise EvidenceError(
-                f"the evidence is not clean: {', '.join(damage)}",
-                hint="the archive says the same in companion/accounting.json",
-            )
+        if damage := [code for code in assembled.unclean if code not in witnesses]:
+            raise EvidenceError(f"the evidence is not clean: {_told(damage)}", hint=self._hint(damage))
         if self.observation.timed_out:
             limit = self.plan.subject.deadline_s
-            raise CommandFailedError(f"the agent was still running after {limit:g} s and was killed")
+            raise CommandFailedError(
+                f"the agent was still running after {limit:g} s and was killed", hint=self._hint(())
+            )
         if not subject.success:
             how = f"signal {subject.signal}" if subject.signal else f"exit code {subject.exit_code}"
-            raise CommandFailedError(
-                f"the agent ended with {how}", hint=_shown(self.output.get(Role.SUBJECT, ""))
-            )
-        if assembled.missing_witnesses:
+            raise CommandFailedError(f"the agent ended with {how}", hint=self._hint(()))
+        if witnesses:
+            codes = sorted(witnesses)
+            if assembled.idless_calls:  # calls did come: that is why there is no decision that v0 can hold
+                codes = [MISSING_ID, *(code for code in codes if code != "missing_witness:policy")]
             raise EvidenceError(
-                f"no evidence from: {', '.join(assembled.missing_witnesses)}",
-                hint="the run declared these witnesses; did the agent use its tools and its event socket?",
+                f"no evidence from: {', '.join(assembled.missing_witnesses)}: "
+                f"{_told(codes, assembled.idless_calls)}",
+                hint=self._hint(codes),
             )
 
+    def _hint(self, codes: Iterable[str]) -> str:
+        """The next step for each code, what it tried to reach in vain, and what both sides wrote last."""
+        lines = list(dict.fromkeys(found.hint for found in causes(codes)))
+        tried = self.assembled.surface.network_endpoints
+        if tried and self.plan.network == "none":
+            more = f" and {len(tried) - 3} more" if len(tried) > 3 else ""
+            lines.append(
+                f"the container has no network; it tried {', '.join(tried[:3])}{more}; "
+                'network = "loopback" in fixture.toml if it talks to itself'
+            )
+        for role, name in ((Role.SUBJECT, "agent"), (Role.TOOLS, "server")):
+            lines += self.output.get(role, Output()).ends(name)
+        return "\n        ".join(lines)
 
-def _shown(output: str) -> str:
-    """The end of what an agent printed, as something that cannot speak to a terminal."""
-    lines = (line[:200] for line in output.strip().splitlines()[-5:])
-    return "\n        ".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
+
+def _told(codes: Iterable[str], idless: int = 0) -> str:
+    """What the codes mean, each with its code."""
+    counted = {MISSING_ID: f"{idless} "}
+    return "; ".join(f"{counted.get(found.code, '')}{found.text} ({found.code})" for found in causes(codes))
 
 
 class _Clock:

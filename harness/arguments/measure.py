@@ -38,6 +38,7 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="also say where pressure on the capture came from; '-' is stderr",
     )
+    run.add_argument("--json", action="store_true", help="the summary of the run as JSON")
     image_unlocked(run)
     run.set_defaults(run=_run)
 

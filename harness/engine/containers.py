@@ -20,6 +20,7 @@ from requests.exceptions import ReadTimeout, RequestException
 from harness.engine import podman, seccomp
 from harness.engine.answers import unfit
 from harness.engine.borrowed_images import return_image
+from harness.engine.output import Output
 from harness.errors import InputError
 from harness.evidence.model import Role
 from harness.host import cgroup
@@ -38,7 +39,8 @@ _TMPFS = {"/tmp": "rw,nosuid,nodev,exec,uid=65534,gid=65534,size=268435456"}  # 
 # Processes and threads: of a container, where the engine has the controller for it (not on a hybrid host);
 # and of all containers of the host together, which setrlimit(2) counts by their user.
 _PROCESSES, _PROCESSES_OF_ALL = 2048, 4096
-_LOG_LIMIT = {"max-size": "4m", "max-file": "1"}
+# Two files: when the newer one has just been begun, the end of what was written is in the other.
+_LOG_LIMIT = {"max-size": "4m", "max-file": "2"}
 
 
 @frozen
@@ -173,13 +175,13 @@ class RoleContainer:
             if getattr(error, "status_code", 0) != 409:  # it is not running
                 raise unfit("the container cannot be killed", error) from None
 
-    def output(self, *, lines: int = 100) -> str:
-        """The last lines that it wrote to stdout and stderr, for diagnostics only."""
+    def output(self) -> Output:
+        """What it wrote, or the last megabytes of it; for diagnostics only."""
         try:
-            data = self.client.api.logs(self.id, stdout=True, stderr=True, tail=lines)
+            streams = [self.client.api.logs(self.id, stdout=out, stderr=not out) for out in (True, False)]
         except (DockerException, RequestException):
-            return ""
-        return bytes(data).decode("utf-8", "replace")
+            return Output()
+        return Output(*map(bytes, streams))
 
     def remove(self) -> None:
         """Remove it, running or not; no error if it is gone."""

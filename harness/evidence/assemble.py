@@ -96,12 +96,14 @@ class Assembled:
 
     unclean            stable codes, sorted; empty for a clean run
     missing_witnesses  layers that the run was to have and has not
+    idless_calls       tool calls without an id: all of them were denied
     """
 
     v0: dict[str, bytes]
     companion: dict[str, bytes]
     unclean: tuple[str, ...]
     missing_witnesses: tuple[str, ...]
+    idless_calls: int
     health: ObservationHealth
     surface: CapabilitySurface
     correlation: CorrelationReport
@@ -164,6 +166,7 @@ def assemble(observation: Observation, context: RunContext) -> Assembled:
         companion=_companion(observation, context, evidence),
         unclean=books.unclean,
         missing_witnesses=evidence.missing,
+        idless_calls=evidence.policy.idless_calls,
         health=health,
         surface=capabilities,
         correlation=correlation,

@@ -94,7 +94,8 @@ def _run(bench: Bench, fixture: Fixture, image: RunImage, folder: Path, task: st
         measured = measure(bench, evolve(plan, inputs=inputs))
     measured = measured.write(archive)
     (folder / LOG).write_bytes(measured.decision_log)
-    (folder / OUTPUT).write_text(measured.output[Role.SUBJECT], encoding="utf-8")
+    output = measured.output[Role.SUBJECT]
+    (folder / OUTPUT).write_bytes(output.stdout + output.stderr)
     return seen(archive, measured.decision_log)
 
 

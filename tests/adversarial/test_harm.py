@@ -96,7 +96,7 @@ except BlockingIOError: print("born", born)
 @pytest.mark.alone  # who else wants a child meanwhile may not get one
 def test_children_without_end(bench: Bench, tmp_path: Path) -> None:
     measured = measure(bench, agent(bench, BREEDS))
-    born = int(measured.output[Role.SUBJECT].removeprefix("born "))
+    born = int(measured.output[Role.SUBJECT].text.removeprefix("born "))
     assert 2000 < born < 4096
     archive = told(measured, tmp_path)
     assert (exit_code(measured), archive.unclean) == (0, [])

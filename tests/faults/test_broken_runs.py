@@ -169,7 +169,7 @@ def test_the_proxy_is_never_ready(bench: Bench, tmp_path: Path) -> None:
     assert archive.members["capability-surface.json"]["process_execs"] == []
     assert not any(line["role"] == "subject" for line in archive.kernel)
     assert archive.finished["success"] is False
-    assert "policy" in measured.output[Role.TOOLS]
+    assert "policy" in measured.output[Role.TOOLS].text
 
 
 def test_the_policy_is_gone_before_the_start(bench: Bench, tmp_path: Path) -> None:

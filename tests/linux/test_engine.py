@@ -165,7 +165,7 @@ def test_override_is_used(engine: docker.DockerClient, state: State, monkeypatch
 def _finish(container: RoleContainer) -> tuple[int | None, str]:
     container.start()
     code = container.wait(60)
-    return code, container.output()
+    return code, container.output().text
 
 
 # what must hold in a container, whatever the program tries: the value, or the errno by number

@@ -103,7 +103,7 @@ def test_a_packet_over_loopback_is_reported_after_the_container_is_gone(run: Run
     # the container's own program can do that much as well
     container.start()
     assert container.wait(60) == 0
-    assert container.output() == "sent 1\n"
+    assert container.output().text == "sent 1\n"
 
 
 def _send(_: IPRoute) -> None:

@@ -63,7 +63,7 @@ def test_the_gate_is_passed(bench: Bench, tmp_path: Path, name: str) -> None:
     assert failures(archive, fixture) == []
     assert main(["diff", str(archive), str(archive)]) == 0
     if fixture.file.id_source == "local_model":  # which repeats what its tool gave it
-        assert (FIXTURES / name / "inputs/policy-input.txt").read_text() in measured.output[Role.SUBJECT]
+        assert (FIXTURES / name / "inputs/policy-input.txt").read_text() in measured.output[Role.SUBJECT].text
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
@@ -93,7 +93,7 @@ def test_several_calls_are_told_apart(bench: Bench, tmp_path: Path, name: str) -
     assert exact[missing] <= {"/workspace/missing.txt"}
     (call,) = (call for call in attribution["calls"] if call["tool_call_id"] == denied)
     assert call["evidence"] == []
-    answer = measured.output[Role.SUBJECT]
+    answer = measured.output[Role.SUBJECT].text
     assert SECRET not in answer
     if fixture.file.id_source == "local_model":
         assert "first of two" in answer
@@ -110,7 +110,7 @@ def test_what_is_denied_does_not_happen(bench: Bench, tmp_path: Path, name: str)
     assert not measured.observation.timed_out
     last = member(archive, "layers/sdk.ndjson")[-1]["event_type"]
     ended = (measured.observation.subject.exit_code, last)
-    assert ended == (0, "run_finished"), measured.output[Role.SUBJECT]
+    assert ended == (0, "run_finished"), measured.output[Role.SUBJECT].text
     decisions = [(x["tool_call_id"], x["decision"]) for x in member(archive, "layers/policy.ndjson")]
     assert decisions == [(one, "deny") for one in fixture.file.gate.tool_call_ids]
     assert member(archive, "capability-surface.json")["policy_decisions"] == ["deny:read_file"]
