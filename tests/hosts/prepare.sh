@@ -18,7 +18,7 @@ quietly() { apt-get -qq -y --no-install-recommends "$@" >/dev/null; }
 if [ "$kernel_suite" = "$suite" ]; then
   quietly install linux-image-amd64
 else # the meta package may want more than the archive has at the moment: the newest parts that can be had
-  newest=$(apt-cache search -n '^linux-binary-[0-9].*amd64$' | cut -d' ' -f1 | sort -V | tail -n 1)
+  newest=$(apt-cache search -n '^linux-binary-[0-9].*amd64$' | cut -d' ' -f1 | grep -E -v -- '-(rt|cloud)-' | sort -V | tail -n 1)
   release=${newest#linux-binary-}
   quietly install -t "$kernel_suite" "$newest" "linux-modules-$release"
 fi

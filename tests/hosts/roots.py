@@ -22,6 +22,7 @@ _BASE = (
     "procps",
 )  # fmt: skip
 _DISK = "8G"  # sparse
+_CACHED = ("layers", "npm", "sha256", "wheels")
 _ENTER = ("requirements/dev.lock", "requirements/system.txt")
 
 # $1: the root, $2: the tree, $3: where the kernel is put, then the arguments of prepare.sh
@@ -91,24 +92,28 @@ ALONE = (
 
 
 def cache_disk() -> Path:
-    """The state folder's downloads and layers as a disk, made anew when there are others."""
+    """The state folder's layers and downloads as a disk, made anew when there are others."""
     cache = store.folder().parent
     names = sorted(
         str(path.relative_to(cache))
-        for path in cache.rglob("*")
-        if path.is_file() and path.relative_to(cache).parts[0] != "hosts"
+        for name in _CACHED
+        for path in (cache / name).rglob("*")
+        if path.is_file()
     )
     key = store.digest("\n".join(names), _DISK)
-    return store.kept("cache", key, lambda aside: _make_cache(cache, aside)) / "cache.img"
+    return store.kept("cache", key, lambda aside: _make_cache(cache, names, aside)) / "cache.img"
 
 
-def _make_cache(cache: Path, aside: Path) -> None:
+def _make_cache(cache: Path, names: list[str], aside: Path) -> None:
     copy = aside / "cache"
-    copy.mkdir()
+    for name in names:
+        target = copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copy2(cache / name, target)
+        except FileNotFoundError:
+            continue  # somebody else's, who has removed it since
     with (aside / "log").open("wb") as log:
-        for path in cache.iterdir():
-            if path.name != "hosts":
-                _run(log, "cp", "-a", "--reflink=auto", str(path), str(copy))
         _run(
             log, "mke2fs", "-q", "-t", "ext4", "-L", "cache", "-d", str(copy), str(aside / "cache.img"), _DISK
         )
