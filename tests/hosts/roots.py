@@ -55,6 +55,12 @@ class Disk:
     image: Path
     release: str
 
+    @property
+    def made_in_s(self) -> int | None:
+        """Seconds that making it took, its base not counted; None where that is not known."""
+        told = self.image.with_name(store.SECONDS)
+        return int(told.read_text(encoding="ascii")) if told.exists() else None
+
 
 def root_disk(system: System) -> Disk:
     """The system's disk; made in some minutes if it is not kept."""

@@ -7,6 +7,7 @@ renames it when all is there; what a killed one left is removed by the next.
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from harness.host.state import default_state
 
+SECONDS = "seconds"  # file of each: how long making it took
 _MOST = 3  # kept ones of a name, beside a new one
 
 
@@ -43,7 +45,9 @@ def kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
             aside = folder() / f"{name}.part"
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
+            begun = time.monotonic()
             make(aside)
+            (aside / SECONDS).write_text(f"{time.monotonic() - begun:.0f}\n", encoding="ascii")
             for old in _by_age(name)[:-_MOST]:
                 shutil.rmtree(old)
             aside.rename(place)
