@@ -23,7 +23,7 @@ _NAME = "engine-view"
 
 def check(socket_path: Path, state: State) -> Check:
     """One line of the doctor about the engine that listens at `socket_path`."""
-    pid = _listener(socket_path)
+    pid = listener(socket_path)
     if pid == 0:
         return Check(
             _NAME,
@@ -44,7 +44,7 @@ def check(socket_path: Path, state: State) -> Check:
     return Check(_NAME, ok=True, detail=f"one machine with process {pid}")
 
 
-def _listener(path: Path) -> int:
+def listener(path: Path) -> int:
     """Pid of who called listen(2) there, 0 if it has none in our pid namespace (SO_PEERCRED, unix(7))."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.connect(os.fspath(path))

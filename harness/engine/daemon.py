@@ -22,6 +22,10 @@ from attrs import frozen
 from docker.errors import DockerException
 
 from harness.engine import beside
+from harness.engine.answers import said as cut
+from harness.engine.fitness import refusal
+from harness.engine.handles import is_containerd_store
+from harness.engine.podman import is_podman
 from harness.errors import EnvironmentUnfitError
 from harness.host.doctor import Check
 from harness.host.state import State
@@ -29,7 +33,6 @@ from harness.host.state import State
 OVERRIDE = "DOCKER_HOST"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
-RUNTIMES = ("runc", "crun")  # others run containers on a kernel that host eBPF cannot see
 _SOCKET_LIMIT = 107  # bytes of sun_path without its end, unix(7)
 _LONGEST_IN_EXEC_ROOT = "/containerd/containerd-debug.sock"
 _DRIVERS = ("overlay2", "vfs")
@@ -109,7 +112,7 @@ def ensure_engine(state: State) -> docker.DockerClient:
         client = docker.DockerClient(base_url=paths.url, version="auto")
     client.api.trust_env = False  # a local socket has no proxy, and asking the environment takes time
     try:
-        _refuse_unfit(client)
+        _refuse_unfit(client, _root_of(_socket_of(state)))
     except BaseException:
         client.close()
         raise
@@ -141,9 +144,10 @@ def describe(client: docker.DockerClient) -> dict[str, str]:
     """Facts of the engine for an archive."""
     info = client.info()
     return {
-        "engine": str(info["ServerVersion"]),
+        "engine": f"{'podman ' if is_podman(client) else ''}{info['ServerVersion']}",
         "runtime": str(info["DefaultRuntime"]),
         "storage_driver": str(info["Driver"]),
+        "image_store": "containerd" if is_containerd_store(info) else "graph driver",
         "cgroup_driver": str(info["CgroupDriver"]),
         "cgroup_version": str(info.get("CgroupVersion", "1")),
     }
@@ -159,11 +163,15 @@ def checks(state: State) -> list[Check]:
         return [Check("engine", ok=False, detail=error.message, remedy=error.hint)]
     with contextlib.closing(client):
         facts = describe(client)
-    override = os.environ.get(OVERRIDE, "").removeprefix("unix://")
     return [
         Check("engine", ok=True, detail=" ".join(f"{k}={v}" for k, v in facts.items())),
-        beside.check(Path(override) if override else engine_paths(state).socket, state),
+        beside.check(_socket_of(state), state),
     ]
+
+
+def _socket_of(state: State) -> Path:
+    override = os.environ.get(OVERRIDE, "").removeprefix("unix://")
+    return Path(override) if override else engine_paths(state).socket
 
 
 def _connect_override(override: str) -> docker.DockerClient:
@@ -177,30 +185,22 @@ def _connect_override(override: str) -> docker.DockerClient:
         try:
             return docker.DockerClient(base_url=override, version="auto")
         except DockerException as error:
-            said = str(error)
+            said = cut(error)
     raise EnvironmentUnfitError(
         f"the engine at {override} does not answer: {said}", hint=f"start it, or unset {OVERRIDE}"
     )
 
 
-def _refuse_unfit(client: docker.DockerClient) -> None:
-    info = client.info()
-    runtime = str(info["DefaultRuntime"])
-    program = str((info["Runtimes"].get(runtime) or {}).get("path") or runtime)
-    if runtime not in RUNTIMES or Path(program).name not in RUNTIMES:
-        raise EnvironmentUnfitError(
-            f"the engine's runtime is {runtime} ({program}): its containers do not run on this kernel",
-            hint=f"use an engine whose default runtime is {' or '.join(RUNTIMES)}",
-        )
-    if info["KernelVersion"] != os.uname().release:
-        raise EnvironmentUnfitError(
-            f"the engine runs on kernel {info['KernelVersion']}, not on this one",
-            hint=f"use an engine of this host, or unset {OVERRIDE}",
-        )
-    if any("rootless" in option for option in info.get("SecurityOptions") or []):
-        raise EnvironmentUnfitError(
-            "the engine is rootless: it cannot use the run's slice", hint="use a rootful one"
-        )
+def _refuse_unfit(client: docker.DockerClient, root: Path = Path("/")) -> None:
+    found = refusal(client.info(), podman=is_podman(client), root=root)
+    if found is not None:
+        raise EnvironmentUnfitError(found[0], hint=found[1])
+
+
+def _root_of(socket_path: Path) -> Path:
+    """What the engine sees as its root folder; ours where its process cannot be seen."""
+    pid = beside.listener(socket_path)
+    return Path(f"/proc/{pid}/root") if pid else Path("/")
 
 
 def _start(state: State, paths: EnginePaths) -> None:
@@ -230,7 +230,8 @@ def _try_start(paths: EnginePaths, driver: str) -> bool:
     """Start dockerd with this storage driver; True when it answers, False when it ended or hangs."""
     paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     config = paths.run / "daemon.json"
-    config.write_text("{}\n", encoding="ascii")  # the host's own /etc/docker/daemon.json must not apply
+    # not the host's /etc/docker/daemon.json; and the store that keeps layers unpacked, whatever the default
+    config.write_text('{"features":{"containerd-snapshotter":false}}\n', encoding="ascii")
     dockerd = [
         "dockerd", f"--config-file={config}", f"--data-root={paths.data}", f"--exec-root={paths.exec_root}",
         f"--pidfile={paths.pidfile}", f"--host={paths.url}", f"--storage-driver={driver}", "--group=root",

@@ -16,12 +16,13 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from attrs import field, frozen
 
 from harness.errors import EnvironmentUnfitError, InputError
 from harness.evidence.model import Role
+from harness.host import cgroup_v1, systemd
 
 FAMILY = "assay-runner"
 SYSTEMD_FAMILY = "assay-runner.slice"
@@ -84,8 +85,8 @@ class Slice:
     """…/assay-runner/<run_id>/{subject,tools,harness}; `path` is the run's directory on this host.
 
     With a systemd engine the names are slices, nested by their dashes: assay.slice/
-    assay-runner.slice/assay-runner-<run>.slice/assay-runner-<run>-subject.slice. That layout is
-    tested as far as paths go; it needs a systemd host to be run.
+    assay-runner.slice/assay-runner-<run>.slice/assay-runner-<run>-subject.slice. We make the folders;
+    systemd makes units of them when the engine starts a container there.
     """
 
     root: CgroupRoot
@@ -200,6 +201,8 @@ class Slice:
         EnvironmentUnfitError if something is still in it at the timeout: kill and wait first.
         """
         deadline = time.monotonic() + timeout_s
+        if self.path.name.endswith(".slice"):
+            systemd.stop([*(self.role_path(role).name for role in ROLES), self.path.name])
         try:
             while not self._remove_once():
                 if time.monotonic() > deadline:
@@ -210,6 +213,7 @@ class Slice:
                 time.sleep(0.02)
         finally:
             os.close(self.descriptor)
+        cgroup_v1.remove(PurePosixPath("/") / self.path.relative_to(self.root.mount))
         _remove_family(self.path.parent)
 
     def _remove_once(self) -> bool:
@@ -293,12 +297,25 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _remove_family(family: Path) -> None:
     try:
         with _family_locked(family, make=False):
-            family.rmdir()
             if family.name == SYSTEMD_FAMILY:
-                family.parent.rmdir()
+                _stop_empty(family)
+                _stop_empty(family.parent)  # of systemd's making, by the family's name
+            else:
+                family.rmdir()
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EBUSY):  # others still use it
             raise
+
+
+def _stop_empty(folder: Path) -> None:
+    """Stop the slice unit that nothing is in, and remove its folder where systemd has not."""
+    if any(entry.is_dir() for entry in os.scandir(folder)):
+        raise OSError(errno.ENOTEMPTY, "others use it")
+    systemd.stop([folder.name])
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        pass  # it was a unit
 
 
 def _take(path: Path) -> int | None:
