@@ -8,6 +8,7 @@ python -m tests.hosts run --system debian12 -- './enter assay-runner doctor'
 import argparse
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -108,6 +109,9 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # what was made for the run goes, too
     try:
         raise SystemExit(main(sys.argv[1:]))
     except AssayError as error:

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,8 +86,8 @@ def accelerator(disk: Disk) -> Accelerator:
     version = subprocess.run([QEMU, "--version"], capture_output=True, check=True).stdout
 
     def attempt(aside: Path) -> None:
-        with tempfile.TemporaryDirectory(prefix="kvm-", dir=store.folder()) as folder:
-            (aside / "said").write_text(_try_kvm(disk, Path(folder)), encoding="utf-8")
+        with store.scratch("kvm") as folder:
+            (aside / "said").write_text(_try_kvm(disk, folder), encoding="utf-8")
 
     said = store.kept("kvm", store.digest(host, version), attempt) / "said"
     trouble = said.read_text(encoding="utf-8")
@@ -133,8 +132,7 @@ def run_job(
     disk = root_disk(machine.system)
     cache = cache_disk()
     chosen = accelerator(disk)
-    with tempfile.TemporaryDirectory(prefix="machine-", dir=store.folder()) as name:
-        folder = Path(name)
+    with store.scratch("machine") as folder:
         _pack(job, tree, folder / "job")
         with (folder / "out").open("wb") as blank:
             blank.truncate(_OUT_BYTES)

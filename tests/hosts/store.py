@@ -7,10 +7,11 @@ renames it when all is there; what a killed one left is removed by the next.
 import hashlib
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
+from contextlib import ExitStack, contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 from harness.host.state import default_state
@@ -53,6 +54,29 @@ def kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
             aside.rename(place)
         os.utime(place)
     return place
+
+
+@contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A folder while the body runs; those of killed processes are removed first."""
+    with ExitStack() as stack:
+        with _locked(f"{name}-scratch"):  # a new one is not to be taken for a dead one's
+            for old in folder().glob(f"{name}-scratch-*/"):
+                _remove_if_dead(old)
+            made = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{name}-scratch-", dir=folder()))
+            )
+            flock(stack.enter_context((made / "alive").open("w")), LOCK_EX)
+        yield made
+
+
+def _remove_if_dead(old: Path) -> None:
+    with (old / "alive").open("w") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            return
+        shutil.rmtree(old)
 
 
 def _by_age(name: str) -> list[Path]:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import boot
+from tests.hosts import boot, store
 from tests.hosts.roots import ALONE, ROOT
 
 # A machine that is not even started, and a process that waits where disks are made, with a mount of its own.
 _MACHINE = f"""
 import time
 from pathlib import Path
-from tests.hosts import boot
+from tests.hosts import boot, store
 with boot._running(["{boot.QEMU}", "-nodefaults", "-display", "none", "-S", "-name", "MARK"], Path("FOLDER")):
     time.sleep(600)
 """
@@ -60,3 +60,28 @@ def test_what_a_killed_session_started_goes_with_it(code: str, least: int, tmp_p
     session.wait()
     _until(lambda: not _with(mark))
     assert mark not in Path("/proc/mounts").read_text(encoding="utf-8")
+
+
+def test_what_a_killed_session_left_on_disk_is_removed_by_the_next(tmp_path: Path) -> None:
+    name = f"test{os.getpid()}"
+    code = f"""
+import time
+from tests.hosts import store
+with store.scratch({name!r}):
+    time.sleep(600)
+"""
+    session = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    try:
+        _until(lambda: list(store.folder().glob(f"{name}-scratch-*/alive")))
+        (left,) = store.folder().glob(f"{name}-scratch-*/")
+        with store.scratch(name) as beside:
+            assert left.is_dir(), "a live one's is left alone"
+        assert not beside.exists()
+    finally:
+        session.kill()
+        session.wait()
+    with store.scratch(name):
+        assert not left.exists()
+    (store.folder() / f"{name}-scratch.lock").unlink()
