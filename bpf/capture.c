@@ -18,6 +18,11 @@
 #define RMAX 4096
 #define ARGV_MAX 4095
 #define AT_CWD (-100)
+/*
+ * Open flags that a file does not keep, or keeps otherwise: O_CREAT, O_EXCL,
+ * O_NOCTTY, O_TRUNC, O_DSYNC, O_LARGEFILE, O_CLOEXEC (include/uapi/asm-generic/fcntl.h).
+ */
+#define OPEN_ONCE (0100 | 0200 | 0400 | 01000 | 010000 | 0100000 | 02000000)
 
 /*
  * The record is built in map memory, not on the stack: what the verifier
@@ -75,6 +80,30 @@ static __always_inline u16 rd2(u64 base, u64 off) {
   u16 v = 0;
   bpf_probe_read_kernel(&v, 2, (void *)(base + off));
   return v;
+}
+
+/*
+ * Nothing reads user memory but these three. A read that fails is marked on the
+ * record: what is told, or whether it is told, hung on it.
+ */
+static __always_inline long from_user(struct record *r, void *to, u64 size, u64 from) {
+  long failed = bpf_probe_read_user(to, size, (void *)from);
+  if (failed) r->flags |= FLAG_UNREADABLE;
+  return failed;
+}
+
+static __always_inline long string_from_user(struct record *r, char *to, u64 from) {
+  long size = bpf_probe_read_user_str(to, RMAX, (void *)from);
+  if (size <= 0) r->flags |= FLAG_UNREADABLE;
+  if (size >= RMAX) r->flags |= FLAG_TRUNCATED;
+  return size;
+}
+
+/* Sends on connected sockets name nobody; one that cannot be read is looked at. */
+static __always_inline int names_nobody(u64 message) {
+  u64 name = 0;
+  if (bpf_probe_read_user(&name, 8, (void *)message)) return 0;
+  return !name;
 }
 
 static __always_inline int in_slice(void) {
@@ -238,14 +267,10 @@ static __always_inline u64 argument(u64 regs, u32 position) {
 }
 
 static __always_inline void read_name(struct scratch *s, u64 user) {
-  long n = bpf_probe_read_user_str(s->raw, RMAX, (void *)user);
-  if (n <= 0) {
-    /* Some calls take no name and mean the descriptor (utimensat). */
-    if (user || s->r.result < 0) s->r.flags |= FLAG_UNREADABLE;
-    return;
-  }
-  if (n >= RMAX) s->r.flags |= FLAG_TRUNCATED;
-  s->raw_len = (u32)(n - 1) & (RMAX - 1);
+  /* Some calls take no name and mean the descriptor (utimensat). */
+  if (!user && s->r.result >= 0) return;
+  long n = string_from_user(&s->r, s->raw, user);
+  if (n > 0) s->raw_len = (u32)(n - 1) & (RMAX - 1);
 }
 
 /* The struct path of a descriptor's file, 0 if it is not open. */
@@ -258,13 +283,23 @@ static __always_inline u64 path_of(struct scratch *s, u64 task, u32 fd) {
 static __always_inline void opened(struct scratch *s, u64 task, u32 fd) {
   struct record *r = &s->r;
   u64 file = file_of(task, fd);
-  u64 path = file + OFF_file__f_path;
+  u64 path = file + OFF_file__f_path, dentry = rd8(path, 8);
   r->flags |= FLAG_OBJECT;
   r->file_flags = rd4(file, OFF_file__f_flags);
   r->inode_mode = rd2(rd8(file, OFF_file__f_inode), OFF_inode__i_mode);
   if (rd4(file, OFF_file__f_mode) & (1u << 20)) r->flags |= FLAG_CREATED;
-  if (!rd8(rd8(path, 8), OFF_dentry__d_hash_pprev)) r->flags |= FLAG_UNLINKED;
+  /* As d_unlinked(): a root is hashed nowhere, and is its own parent. */
+  if (!rd8(dentry, OFF_dentry__d_hash_pprev) &&
+      rd8(dentry, OFF_dentry__d_parent) != dentry)
+    r->flags |= FLAG_UNLINKED;
   s->path = path;
+}
+
+/* What openat2 was asked for lies in user memory; the file has what it got. */
+static __always_inline void kept_flags(struct record *r) {
+  u64 kept = r->file_flags & ~OPEN_ONCE;
+  if ((r->a0 & ~(u64)OPEN_ONCE) != kept) r->flags |= FLAG_CHANGED;
+  r->a0 = (r->a0 & OPEN_ONCE) | kept;
 }
 
 /* A name, and the directory it starts from if it is relative. */
@@ -284,16 +319,15 @@ static __always_inline void read_address(struct scratch *s, u64 regs,
   u32 len = argument(regs, rule->address_len);
   if (rule->message) {
     u64 head[2] = {};  /* msg_name, msg_namelen */
-    bpf_probe_read_user(head, 16, (void *)argument(regs, rule->message));
+    if (from_user(&s->r, head, 16, argument(regs, rule->message))) return;
     at = head[0];
     len = (u32)head[1];
   }
   s->r.a1 = len;
   if (len > 128) len = 128;
   asm volatile("" : "+r"(len));
-  if (len > 128) return;
-  if (bpf_probe_read_user(s->raw, len, (void *)at)) s->r.flags |= FLAG_UNREADABLE;
-  else s->raw_len = len;
+  len &= 255;
+  if (!from_user(&s->r, s->raw, len, at)) s->raw_len = len;
 }
 
 /* Record one name (part 0 or 1) of a system call into the scratch memory. */
@@ -314,9 +348,11 @@ static __always_inline struct scratch *prepare(u64 regs, s64 ret,
   r->a0 = rule->constant ? 01101 : argument(regs, rule->a0);
   r->a1 = argument(regs, rule->a1);
   r->a2 = argument(regs, rule->a2);
-  if (rule->how) bpf_probe_read_user(&r->a0, 24, (void *)argument(regs, rule->how));
-  if (kind == KIND_OPEN && ret >= 0)
+  if (rule->how) from_user(r, &r->a0, 24, argument(regs, rule->how));
+  if (kind == KIND_OPEN && ret >= 0) {
     opened(s, task, ret);
+    if (rule->how) kept_flags(r);
+  }
   else if (rule->object)
     s->path = path_of(s, task, argument(regs, rule->object));
   else if (rule->message || rule->address)
@@ -337,12 +373,8 @@ static __always_inline int returned(void *ctx, u64 regs, s64 ret) {
   struct syscall_rule *rule = rules.lookup(&at);
   if (!rule || !rule->kind) return 0;
   if (rule->when == 1 && ret >= 0) return 0;
-  if (rule->address || rule->message) {
-    /* Sends on connected sockets name nobody. */
-    u64 peer = argument(regs, rule->message ? rule->message : rule->address);
-    if (rule->message) bpf_probe_read_user(&peer, 8, (void *)peer);
-    if (!peer) return 0;
-  }
+  if (rule->message && names_nobody(argument(regs, rule->message))) return 0;
+  if (rule->address && !argument(regs, rule->address)) return 0;
   if (prepare(regs, ret, rule, nr, 0)) {
     call_programs.call(ctx, FINISH);
     count(rule->kind, COUNT_FAULT);
@@ -423,7 +455,8 @@ int sched_process_exec(struct bpf_raw_tracepoint_args *ctx) {
   r->flags |= FLAG_OBJECT;
   long n = bpf_probe_read_kernel_str(s->raw, RMAX,
                                      (void *)rd8(bprm, OFF_linux_binprm__filename));
-  u32 len = n > 0 ? (u32)n & (RMAX - 1) : 0;
+  if (n >= RMAX) r->flags |= FLAG_TRUNCATED;
+  u32 len = n > 0 ? (u32)n & (2 * RMAX - 1) : 0;
   u64 mm = rd8(task, OFF_task_struct__mm);
   u64 from = rd8(mm, OFF_mm_struct__arg_start);
   u64 size = rd8(mm, OFF_mm_struct__arg_end) - from;
@@ -432,7 +465,7 @@ int sched_process_exec(struct bpf_raw_tracepoint_args *ctx) {
     r->flags |= FLAG_ARGS_CUT;
   }
   u32 take = (u32)size & (RMAX - 1);
-  if (bpf_probe_read_user(&s->raw[len], take, (void *)from)) {
+  if (from_user(r, &s->raw[len], take, from)) {
     r->flags |= FLAG_ARGS_CUT;
     take = 0;
   }

@@ -22,12 +22,13 @@
 
 #define FLAG_TRUNCATED 1   /* a path or a name did not fit */
 #define FLAG_DETACHED 2    /* the walk ended outside the process's root */
-#define FLAG_UNREADABLE 4  /* the user string could not be read */
+#define FLAG_UNREADABLE 4  /* user memory could not be read */
 #define FLAG_WALK_FAULT 8  /* a kernel pointer of the walk could not be read */
 #define FLAG_CREATED 16    /* FMODE_CREATED */
 #define FLAG_UNLINKED 32   /* the opened file has no name (any more) */
 #define FLAG_OBJECT 64     /* walked is the object itself, not the base of raw */
 #define FLAG_ARGS_CUT 256  /* argv did not fit: not a loss of capability */
+#define FLAG_CHANGED 512   /* user memory said one thing, the kernel did another */
 
 /* where: role in bits 0-1 (0 harness, 1 subject, 2 tools) */
 #define WHERE_ROLE 3

@@ -19,7 +19,7 @@ _ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 ALLOWED = {
     "files": """
         access chdir chmod chown close close_range copy_file_range creat dup dup2 dup3 faccessat
-        faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl
+        faccessat2 fadvise64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat
         fdatasync fgetxattr flistxattr flock fremovexattr fsetxattr fstat fstatfs fsync ftruncate
         futimesat getcwd getdents getdents64 getxattr inotify_add_watch inotify_init inotify_init1
         inotify_rm_watch ioctl lchown lgetxattr link linkat listxattr llistxattr lremovexattr lseek
@@ -72,6 +72,9 @@ _NEW_NAMESPACES = 0x7E020000
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _NETLINK_ROUTE = 1, 2, 10, 16, 0
 # personality(2): PER_LINUX, PER_LINUX32, UNAME26 with either, and the query. No ADDR_NO_RANDOMIZE.
 _PERSONALITIES = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
+# fcntl(2): each command but F_SETLEASE (1024) and F_SETDELEG (1040): who holds a lease stops others in the
+# middle of an open or truncate as long as he likes, and swaps names and descriptors meanwhile
+_COMMANDS = (*range(12), *range(15, 18), *range(36, 39), *range(1025, 1040))
 # these must look as if the kernel had none of them: callers then take the older way
 _UNKNOWN = ("clone3", "io_uring_enter", "io_uring_register", "io_uring_setup")
 
@@ -85,6 +88,7 @@ def profile(machine: str = "") -> dict[str, Any]:
         {"names": sorted(names.split()), "action": "SCMP_ACT_ALLOW"} for _, names in sorted(ALLOWED.items())
     ]
     rules.append(_allow("clone", _masked(0, _NEW_NAMESPACES, 0)))
+    rules += [_allow("fcntl", _masked(1, 0xFFFFFFFF, command)) for command in _COMMANDS]
     rules += [_allow("personality", _equal(0, value)) for value in _PERSONALITIES]
     # an exact match on all 64 bits: the kernel looks at 32, so "not AF_VSOCK" could be walked around
     rules += [_allow("socket", _equal(0, family)) for family in (_AF_UNIX, _AF_INET, _AF_INET6)]

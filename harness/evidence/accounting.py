@@ -28,7 +28,16 @@ LEFT_OUT = "left_out"  # after a channel's name, or "kernel:": some of it lies b
 # Records or names were lost: the kernel layer is partial. All other codes make it absent, except ...
 SKIPPED = "recursion_misses"  # events that the kernel skipped: no record was made of them
 LOSSES = frozenset(
-    {"ring_drops", "oversized", "kernel_fault", "decode_errors", "truncated", "unreadable", SKIPPED}
+    {
+        "ring_drops",
+        "oversized",
+        "kernel_fault",
+        "decode_errors",
+        "truncated",
+        "unreadable",
+        "changed",
+        SKIPPED,
+    }
 )
 # ... those that say nothing about the kernel's view.
 OTHER_WITNESSES = (
@@ -223,6 +232,7 @@ def _record_codes(
             yield "unreadable"
     yield from _true(
         ("truncated", bool(flags & Flag.TRUNCATED)),
+        ("changed", bool(flags & Flag.CHANGED)),
         ("walk_fault", bool(flags & Flag.WALK_FAULT)),
         ("left_slice", "cgroup_attach" in tripped),
         ("compat_syscall", "compat_syscall" in tripped),

@@ -34,8 +34,13 @@ def family_name(number: int) -> str:
 
 
 def endpoint(address: bytes, port: int) -> Address:
-    """4 or 16 address bytes in network order, and a port."""
+    """4 or 16 address bytes in network order, and a port.
+
+    An IPv4 address that is written as one of IPv6 (RFC 4291, 2.5.5.2) is the same endpoint, and has one name.
+    """
     host = ipaddress.ip_address(address)
+    if host.version == 6 and host.ipv4_mapped is not None:
+        host = host.ipv4_mapped
     if host.version == 4:
         return Address("inet", f"{host}:{port}")
     return Address("inet6", f"[{host}]:{port}")

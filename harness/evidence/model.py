@@ -42,13 +42,14 @@ class Flag(IntEnum):
 
     TRUNCATED = 1  # a path or name did not fit
     DETACHED = 2  # the walk ended outside the process's root
-    UNREADABLE = 4  # the user string could not be read
+    UNREADABLE = 4  # user memory could not be read
     WALK_FAULT = 8  # a kernel pointer of the walk could not be read
     CREATED = 16  # the open created the file (FMODE_CREATED)
     UNLINKED = 32  # the opened file has no name any more
     OBJECT = 64  # `walked` is the object itself, not the base of `raw`
     MMAP_EXEC = 128  # reserved
     ARGS_CUT = 256  # argv did not fit: not a loss of a capability
+    CHANGED = 512  # user memory said one thing, the kernel did another
 
 
 class KernelRecord(NamedTuple):

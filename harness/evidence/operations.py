@@ -133,8 +133,14 @@ def _without_restarts(operations: Iterable[Operation]) -> Iterator[Operation]:
 
 
 def _repeats(held: Operation, operation: Operation) -> bool:
-    same = (held.name, held.path, held.path2, held.address, held.flags)
-    return same == (operation.name, operation.path, operation.path2, operation.address, operation.flags)
+    """A repeated call has the same arguments; the program's next one may only have the same name."""
+    before, after = held.first, operation.first
+    arguments = (before.syscall, before.args, before.raw) == (after.syscall, after.args, after.raw)
+    same = (held.name, held.path, held.path2, held.address, held.flags, held.access)
+    return arguments and same == (
+        *(operation.name, operation.path, operation.path2, operation.address, operation.flags),
+        operation.access,
+    )
 
 
 def _named(
@@ -290,7 +296,9 @@ def _socket_call(record: KernelRecord, processes: Processes) -> Operation:
 
 
 def addressed(operation: Operation) -> bool:
-    """Does a socket operation name a peer, or make a socket of an unusual family?"""
+    """Does a socket operation name a peer, for all that is known, or make a socket of an unusual family?"""
+    first = operation.first
     if operation.name == "socket":
-        return operation.first.args[0] & 0xFFFFFFFF not in COMMON
-    return bool(operation.first.raw) or operation.first.kind is Kind.NET or operation.outcome == "EFAULT"
+        return first.args[0] & 0xFFFFFFFF not in COMMON
+    unknown = first.flags & Flag.UNREADABLE or operation.outcome == "EFAULT"
+    return bool(first.raw) or first.kind is Kind.NET or bool(unknown)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.evidence.addresses import endpoint, sockaddr
 from harness.evidence.model import Flag, Kind, Role
 from harness.evidence.operations import Operation, build_operations, unpaired
 from harness.evidence.paths import hex_if_lossy, normal, path_of, text
@@ -316,3 +317,21 @@ def test_the_role_is_the_records() -> None:
     trace = Trace()
     trace.opened("/a", role=Role.TOOLS)
     assert only(trace).role is Role.TOOLS
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (bytes(10) + b"\xff\xff\x7f\0\0\x01", ("inet", "127.0.0.1:7001")),
+        (b"\x7f\0\0\x01", ("inet", "127.0.0.1:7001")),
+        (bytes(15) + b"\x01", ("inet6", "[::1]:7001")),
+        (bytes(12) + b"\x7f\0\0\x01", ("inet6", "[::7f00:1]:7001")),  # "compatible", not mapped
+    ],
+)
+def test_an_endpoint_has_one_name_however_it_is_written(data: bytes, told: tuple[str, str]) -> None:
+    """An IPv4 address written as one of IPv6 is the same endpoint, by the hooks and by the sockaddr."""
+    hooked = endpoint(data, 7001)
+    assert (hooked.family, hooked.text) == told
+    port = (7001).to_bytes(2, "big")
+    family, gap = ((2, b""), (10, bytes(4)))[len(data) == 16]
+    assert sockaddr(family.to_bytes(2, "little") + port + gap + data) == hooked
