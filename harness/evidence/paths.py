@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from harness.evidence.model import Flag, KernelRecord
-from harness.evidence.syscalls import EFAULT, ENOENT
+from harness.evidence.syscalls import EFAULT, ENOENT, MAY_BE_EMPTY
 
 ProcessName = Callable[[int], str]  # in-container pid, as seen by the record's process -> its label
 
@@ -39,6 +39,8 @@ def _joined(record: KernelRecord) -> bytes | None:
     if record.flags & Flag.OBJECT:
         return walked or None
     if not record.raw:
+        if MAY_BE_EMPTY.get(record.syscall) != record.part:
+            return None  # an empty name of any other call names nothing
         # No name: the descriptor itself (AT_EMPTY_PATH, or a null pointer of utimensat) ...
         gone = ENOENT if not record.flags & Flag.UNREADABLE else EFAULT
         return walked if walked and record.result != -gone else None  # ... or an error

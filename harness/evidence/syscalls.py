@@ -36,6 +36,8 @@ OPERATIONS: dict[int, str] = {
 }  # fmt: skip
 
 OPEN_TREE = 428
+# Calls that may take an empty name, or none, and then mean the descriptor; by the part that may be empty.
+MAY_BE_EMPTY = {260: 0, 261: 0, 265: 0, 280: 0, 303: 0, 322: 0, 428: 0, 452: 0, 463: 0, 466: 0}
 TWO_NAMES = frozenset({82, 264, 316, 86, 265, 88, 266})
 MODE_ARGUMENT = frozenset({"mkdir", "mknod", "chmod"})  # operations whose first argument is a mode
 
