@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent
 OUT = "out/gates"
 RUNS = "3"
 _UNIT = ("tests/unit", "tests/contracts")
-_LINUX = ("tests/linux", "tests/adversarial", "tests/faults")
+_LINUX = ("tests/linux", "tests/adversarial", "tests/faults", "tests/oracle")
 # Two queues of tests on the machine, which wait for containers half of the time, beside the pure ones.
 _WORKERS = max(3, os.cpu_count() or 1)
 
@@ -160,6 +160,25 @@ def hosts(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Damaged archives by the thousand: `nox -s soak -- COUNT [SEED]`; none may be accepted."""
     session.run("python", "-m", "tests.unit.bundle.mutate", *(session.posargs or ["100000"]))
+
+
+@nox.session
+def oracle(session: nox.Session) -> None:
+    """Drawn programs, told by eBPF and strace: `nox -s oracle -- COUNT [SEED]`; writes docs/oracle.json."""
+    count, seed = [*session.posargs, *("500", "1")[len(session.posargs) :]]
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-s",
+        "--timeout=0",
+        "tests/oracle/test_drawn_programs.py",
+        env={
+            "ASSAY_RUNNER_ORACLE_PROGRAMS": count,
+            "ASSAY_RUNNER_ORACLE_SEED": seed,
+            "ASSAY_RUNNER_ORACLE_RESULT": str(ROOT / "docs" / "oracle.json"),
+        },
+    )
 
 
 @nox.session

@@ -247,7 +247,9 @@ def _path_operation(records: Sequence[KernelRecord], processes: Processes) -> Op
 def _name_for(name: str, record: KernelRecord, processes: Processes) -> bytes | None:
     if name == "memfd_create":
         return b"memfd:" + record.raw  # a label, no path
-    if name == "symlink" and record.part and record.raw and not record.raw.startswith(b"/"):
+    if name == "symlink" and record.part and not record.raw:
+        return None  # no link says nothing
+    if name == "symlink" and record.part and not record.raw.startswith(b"/"):
         return normal(record.raw)  # what the link says: relative to the link, not to the process
     if name == "symlink" and record.part:
         return without_numbers(normal(record.raw), lambda n: processes.seen_from(record, n))

@@ -21,7 +21,9 @@ _names = st.one_of(
     _relative.map(lambda name: f"./{name}"),
     _relative.map(lambda name: f"/workspace/{name}"),
     _relative.map(lambda name: f"/tmp//{name}"),
-    st.sampled_from(("", "/", "/usr/bin/env", "/nowhere/x", "/usr/lib/../bin/env", "/dev/null", "/proc/self/stat")),
+    st.sampled_from(
+        ("", "/", "/usr/bin/env", "/nowhere/x", "/usr/lib/../bin/env", "/dev/null", "/proc/self/stat")
+    ),
 )
 _flags = st.sampled_from(_FLAGS)
 _modes = st.sampled_from((0o600, 0o644, 0o700, 0o755))

@@ -38,7 +38,7 @@ class Descriptor:
 
 @frozen
 class Line:
-    """One call that returned. `result` is the kernel's (-errno); `opened` what a new descriptor stands for."""
+    """One call that returned. `result` is the kernel's (-errno); `opened` is the file of a new descriptor."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -156,7 +156,7 @@ class _Reader:
     def _value(self) -> Any:
         self._blank()
         first = self._data[self._at : self._at + 1]
-        if first == b'"' or first == b"@":
+        if first in {b'"', b"@"}:
             abstract = self._skip(b"@")
             text = self._take(_STRING)
             value: Any = None if text[2] else (b"\0" if abstract else b"") + unescaped(text[1])

@@ -76,8 +76,7 @@ def _of_operation(operation: Operation) -> Told | None:
     if operation.first.kind in (Kind.SOCK, Kind.NET):
         if operation.name == "socket" and operation.first.args[0] in _COMMON_FAMILIES:
             return None
-        address = operation.address.text if operation.address is not None else None
-        address = None if address is None else _shared(address.encode("utf-8", "surrogateescape")).decode()
+        address = _shared_text(operation.address.text) if operation.address is not None else None
         return Told(operation.name, operation.outcome, address=address)
     name = "open" if operation.name == "create" else operation.name
     if "exclusive" in operation.flags and operation.done and name == "open":
@@ -87,6 +86,10 @@ def _of_operation(operation: Operation) -> Told | None:
 
 def _shared(path: bytes | None) -> bytes | None:
     return None if path is None else _without_numbers(path)
+
+
+def _shared_text(text: str) -> str:
+    return _without_numbers(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
 def by_strace(threads: Mapping[int, Thread]) -> Account:
@@ -150,7 +153,10 @@ def _of_line(line: Line, folder: bytes) -> Told | None:
         return Told(operation, outcome, path, _normal(text) if text else None)
     if name in _DESCRIPTORS:
         held = given[0]
-        return Told(operation, outcome, held.path if isinstance(held, Descriptor) else None)
+        path = held.path if isinstance(held, Descriptor) else None
+        if path is not None and not path.startswith(b"/"):
+            path = b"detached:/"
+        return Told(operation, outcome, path)
     return _socket(line, outcome)
 
 
@@ -187,6 +193,8 @@ def _joined(base: Any, name: bytes | None, folder: bytes) -> bytes | None:
         start = base.path
     else:
         return _normal(name)
+    if not start.startswith(b"/"):  # a socket, say: no folder at all
+        return b"detached:" + _normal(b"/" + name)
     return _normal(start + b"/" + name)
 
 
@@ -212,7 +220,13 @@ def _socket(line: Line, outcome: str) -> Told | None:
     given = line.arguments
     if line.name == "socket":
         return None if given[0] in _COMMON_FAMILIES else Told("socket", outcome)
-    value = given[1].get("msg_name") if line.name == "sendmsg" else given[4] if line.name == "sendto" else given[1]
+    value = (
+        given[1].get("msg_name")
+        if line.name == "sendmsg"
+        else given[4]
+        if line.name == "sendto"
+        else given[1]
+    )
     if not isinstance(value, dict):
         return None
     return Told(line.name, outcome, address=_address(value))
