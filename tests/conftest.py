@@ -29,6 +29,7 @@ _MACHINE = (
             "namespaces",
             "network",
             "probe",
+            "view",
         )
     ),
 )

@@ -34,6 +34,7 @@ from harness.evidence.accounting import (
 )
 from harness.evidence.classify import UNTOLD, EventClass
 from harness.evidence.health import derive_health
+from harness.evidence.host_view import PLACES
 from harness.evidence.layers import tool_call_ids
 from harness.evidence.model import Kind, Role
 
@@ -58,6 +59,7 @@ def accounting_problems(contents: Contents) -> Iterator[Problem]:
     globs = tuple(dict.fromkeys(spec.volatile))
     if tuple(books.volatile) != globs:
         yield _wrong("/volatile", short(globs), short(tuple(books.volatile)))
+    yield from _host_view_problems(books)
     if books.clean != (not books.unclean):
         yield _wrong("/clean", str(not books.unclean), str(books.clean))
     yield from _code_problems(books, missing, _required(contents, books, spec))
@@ -110,6 +112,21 @@ def _class_problems(contents: Contents, books: AccountingV1) -> Iterator[Problem
         if lines > records or (told and bool(lines) != bool(records)):
             expected = f"as many as the {lines} lines of {companion.KERNEL}, or more" if lines else "0"
             yield _wrong(f"/records/classes/{name}", expected, str(records))
+
+
+def _host_view_problems(books: AccountingV1) -> Iterator[Problem]:
+    """Each look is of one record or more, at a known place; without the class there are none."""
+    looks, records = books.host_view, books.records.classes.get(EventClass.HOST_VIEW)
+    if (looks is None) != (records is None):
+        yield _wrong("/host_view", "there just if there is such a class", short(looks))
+        return
+    if looks is None or records is None:
+        return
+    if not is_sorted_unique(tuple(looks)) or not set(looks) <= set(PLACES):
+        yield _wrong("/host_view", "known places, sorted", short(tuple(looks)))
+    total = sum(looks.values())
+    if not all(looks.values()) or total > records or bool(total) != bool(records):
+        yield _wrong("/host_view", f"counts from 1 for {records} records", short(looks))
 
 
 def _required(contents: Contents, books: AccountingV1, spec: RunSpecDocV1) -> set[str]:

@@ -9,12 +9,13 @@ from harness.bundle.meaning_layers import short
 from harness.bundle.problem import Problem
 from harness.contracts import companion
 from harness.contracts.canonical import sha256_of, to_bytes
-from harness.contracts.companion import CapabilitySurfaceV1, KernelEventV1, RunSpecDocV1
+from harness.contracts.companion import AccountingV1, CapabilitySurfaceV1, KernelEventV1, RunSpecDocV1
 from harness.contracts.converter import unstructure
 from harness.contracts.kernel_event import EXEC, OPENAT
 from harness.contracts.manifest import KERNEL
 from harness.evidence.addresses import COMMON, FAMILIES
 from harness.evidence.classify import TELEMETRY, Context, EventClass, v0_telemetry
+from harness.evidence.host_view import place_at
 from harness.evidence.kernel_v0 import BOTH_NAMES, NETWORK_IDS, OTHER_IDS
 from harness.evidence.model import Role
 from harness.evidence.operations import FILE_TYPES, SEEN, UNKNOWN_RESULT, access_of, flag_names
@@ -73,6 +74,7 @@ def line_problems(contents: Contents) -> Iterator[Problem]:
         volatile=spec.volatile,
     )
     known_image = spec.image_files_sha256 is not None
+    books = contents.document(companion.ACCOUNTING, AccountingV1)
     for line in contents.v1.lines():
         where = _shown(line)
         for word, good in (("role", line.role in _ROLES), ("outcome", _outcome_fits(line))):
@@ -85,10 +87,23 @@ def line_problems(contents: Contents) -> Iterator[Problem]:
             if hexed is not None and not _hex_fits(text, hexed):
                 yield _line(where, "a hex form of its name", hexed)
         wanted = _classes(line, context, known_image)
+        if books.host_view is not None and _is_host_view(line):
+            wanted = frozenset()
         if line.event_class not in wanted:
             yield _line(
                 where, " or ".join(sorted(wanted)) or "a class that is only counted", line.event_class
             )
+
+
+def _is_host_view(line: KernelEventV1) -> bool:
+    """Of what failed, the name as the program wrote it is not told, and that decides."""
+    looked = line.operation == "open" and line.access == "read" and line.outcome == "ok"
+    return (
+        looked
+        and line.path is not None
+        and not wants_change("read", line.flags or ())
+        and (place_at(line.path.encode()) is not None)
+    )
 
 
 def _outcome_fits(line: KernelEventV1) -> bool:

@@ -66,6 +66,8 @@ class AccountingV1:
     unlabelled  records of processes that were not seen to start
     volatile    operations whose name became a declared glob, by glob: nothing of them is lost but the name;
                 and looks at a declared file of /proc or /sys, which are told nowhere else
+    host_view   looks at kernel files that say how large the host is, by place (harness.evidence.host_view):
+                told nowhere else; left out by runs from before, which told them in the kernel layer
     unclean     every reason why the run is not clean, as stable codes; empty for a clean run
     """
 
@@ -81,6 +83,7 @@ class AccountingV1:
     io_uring_refused: Natural
     idless_calls: Natural
     volatile: dict[str, Natural]
+    host_view: dict[str, Natural] | None = omittable()
     survivors: Natural
     timed_out: bool
     problems: tuple[str, ...]

@@ -17,7 +17,7 @@ from docker.errors import DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount, Ulimit
 from requests.exceptions import ReadTimeout, RequestException
 
-from harness.engine import podman, seccomp
+from harness.engine import podman, seccomp, view
 from harness.engine.answers import unfit
 from harness.engine.borrowed_images import return_image
 from harness.engine.output import Output
@@ -112,6 +112,7 @@ class RoleContainer:
             ],
             log_config=LogConfig(type=LogConfig.types.JSON, config=_LOG_LIMIT),
         )
+        view.restrict(host)
         try:
             made = api.create_container(
                 spec.image,

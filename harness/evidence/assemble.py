@@ -266,6 +266,7 @@ def _accounting(observation: Observation, run_id: str, evidence: _Evidence) -> A
         io_uring_refused=evidence.classified.counts[EventClass.IO_URING_REFUSED],
         idless_calls=evidence.policy.idless_calls,
         volatile=dict(evidence.classified.volatile),
+        host_view=dict(evidence.classified.host_view),
         survivors=observation.survivors,
         timed_out=observation.timed_out,
         problems=(*_left_out(observation), *_problem_places(evidence)),

@@ -11,6 +11,7 @@ Precedence, first match wins:
   directory_change   chdir, fchdir
   declared_plumbing  what the run itself needs: see `_is_plumbing`
   volatile_look      reads of a file of /proc or /sys that were declared to vary from run to run
+  host_view          reads of kernel files that say how large the host is (harness.evidence.host_view)
   image_runtime      a look (no write intent) inside a runtime root: one that failed, or one at what
                      stands in the image's file list, if that is known
   loader .. dev      opens that the v0 taxonomy leaves out (contracts §4.6)
@@ -19,11 +20,13 @@ Precedence, first match wins:
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from attrs import Factory, frozen
 
+from harness.evidence.host_view import place_of
 from harness.evidence.model import KernelRecord, Kind, Role
 from harness.evidence.operations import Operation, addressed, build_operations
 from harness.evidence.paths import within
@@ -43,6 +46,7 @@ class EventClass(StrEnum):
     DIRECTORY_CHANGE = "directory_change"
     DECLARED_PLUMBING = "declared_plumbing"
     VOLATILE_LOOK = "volatile_look"
+    HOST_VIEW = "host_view"
     IMAGE_RUNTIME = "image_runtime"
     LOADER = "loader"
     LOCALE = "locale"
@@ -91,6 +95,7 @@ UNTOLD = frozenset(
         EventClass.IO_URING_REFUSED,
         EventClass.UNADDRESSED,
         EventClass.VOLATILE_LOOK,
+        EventClass.HOST_VIEW,
         EventClass.IMAGE_RUNTIME,
         EventClass.LEFT_OUT,
     }
@@ -120,12 +125,14 @@ class Context:
 class Classified:
     """`operations` with their classes in ring order; `counts` in records, of every class.
 
-    volatile  operations whose name became a glob, by glob; looks at a declared file, by its name
+    volatile   operations whose name became a glob, by glob; looks at a declared file, by its name
+    host_view  looks of that class, by place
     """
 
     operations: tuple[tuple[Operation, EventClass], ...]
     counts: Mapping[EventClass, int]
     volatile: Mapping[str, int] = Factory(dict)
+    host_view: Mapping[str, int] = Factory(dict)
 
     def of(self, *classes: EventClass) -> tuple[Operation, ...]:
         return tuple(operation for operation, found in self.operations if found in classes)
@@ -152,11 +159,14 @@ def classify(records: Iterable[KernelRecord], processes: Processes, context: Con
             counts[alone] += 1
     operations = []
     volatile = Volatile(context.volatile)
+    looks = Counter[str]()
     for operation in build_operations(measured, processes):
         found = class_of(operation, context)
         counts[found] += len(operation.records)
+        if found is EventClass.HOST_VIEW:
+            looks[place_of(operation) or ""] += 1
         operations.append((volatile.told(operation), found))
-    return Classified(tuple(operations), counts, volatile.counts)
+    return Classified(tuple(operations), counts, volatile.counts, dict(sorted(looks.items())))
 
 
 def _class_of_record(record: KernelRecord) -> EventClass | None:
@@ -188,6 +198,8 @@ def class_of(operation: Operation, context: Context) -> EventClass:
 def _class_of_open(operation: Operation, path: bytes, context: Context) -> EventClass:
     if _is_volatile_look(operation, path, context):
         return EventClass.VOLATILE_LOOK
+    if place_of(operation) is not None:
+        return EventClass.HOST_VIEW
     if not operation.write and within(path, *context.runtime_roots):
         return EventClass.IMAGE_RUNTIME if _may_be_image(operation, context) else EventClass.EVIDENCE
     return v0_telemetry(path) or EventClass.EVIDENCE

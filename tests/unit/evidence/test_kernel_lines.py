@@ -92,13 +92,13 @@ def test_companion_layer_is_a_sorted_set_without_what_varies() -> None:
     trace.opened("/workspace/b")
     trace.opened("/workspace/b", fd=17, tid=5, vtid=5)
     trace.opened("/workspace/a")
-    trace.opened("/proc/1/maps")
+    trace.opened("/proc/1/environ")
     trace.opened("/usr/lib/x")
     trace.add(Kind.URING, syscall=425, result=-38)
     lines = v1(trace)
     assert [line["seq"] for line in lines] == [0, 1, 2, 3]
     assert sorted(line["path"] for line in lines) == [
-        "/opt/node/bin/node", "/proc/self/maps", "/workspace/a", "/workspace/b",
+        "/opt/node/bin/node", "/proc/self/environ", "/workspace/a", "/workspace/b",
     ]  # fmt: skip
     assert lines == sorted(lines, key=lambda line: to_bytes(line | {"seq": 0}))
     assert not {"pid", "tid", "fd", "time_ns"} & {key for line in lines for key in line}
@@ -170,13 +170,13 @@ def test_an_exchange_leaves_both_names() -> None:
 
 def test_surface_keeps_telemetry_apart_but_not_writes() -> None:
     trace = Trace()
-    trace.opened("/proc/meminfo")
+    trace.opened("/proc/crypto")
     trace.opened("/dev/shm/x", 0o1)
     trace.sock(42, unix("/run/assay/mcp/mcp.sock"))
     trace.exec(AGENT)
     found = surface(trace)
     assert [path.path for path in found.paths] == ["/dev/shm/x"]
-    assert [path.path for path in found.telemetry] == ["/proc/meminfo"]
+    assert [path.path for path in found.telemetry] == ["/proc/crypto"]
     assert (found.network, found.execs) == ((), ())
 
 
