@@ -91,12 +91,13 @@ class RoleContainer:
         ]
         is_podman = podman.is_podman(client)
         profile = podman.seccomp_file(state, spec.run_id) if is_podman else seccomp.profile_json()
+        view_options = [view.PODMAN_OPTION] if is_podman else []
         host = api.create_host_config(
             network_mode="none",
             read_only=True,
             cap_drop=["ALL"],
             cap_add=list(spec.capabilities),
-            security_opt=["no-new-privileges", f"seccomp={profile}"],
+            security_opt=["no-new-privileges", f"seccomp={profile}", *view_options],
             cgroup_parent=spec.cgroup_parent,
             cgroupns="private",
             ipc_mode="private",
@@ -112,7 +113,7 @@ class RoleContainer:
             ],
             log_config=LogConfig(type=LogConfig.types.JSON, config=_LOG_LIMIT),
         )
-        view.restrict(host)
+        host |= view.paths()
         try:
             made = api.create_container(
                 spec.image,
