@@ -10,6 +10,7 @@ from harness.bench import Bench
 from harness.bundle.verify import check
 from harness.contracts.compared import COMPARED
 from harness.engine.view import MASKED
+from harness.evidence.model import Role
 from harness.run import Measured, measure
 from tests.faults.agents import agent
 
@@ -82,7 +83,7 @@ def test_the_host_is_not_in_view(bench: Bench, tmp_path: Path) -> None:
     plan = agent(bench, SAYS, inputs=inputs(tmp_path / "in", "masked", json.dumps(MASKED)))
     measured = measure(bench, plan)
     measured.verdict()
-    said = json.loads(next(iter(measured.output.values())))
+    said = json.loads(measured.output[Role.SUBJECT].stdout)
     assert said["sys"] == []
     assert (said["made"], said["written"]) == ("Read-only file system",) * 2
     nothing: tuple[object, ...] = ("", [], "No such file or directory")
