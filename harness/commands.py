@@ -16,7 +16,13 @@ from harness.bundle.writer import write_archive
 from harness.engine.daemon import engine_status, ensure_engine, stop_engine
 from harness.engine.locked_images import image_for_run, refresh_lock
 from harness.engine.lookup import find_image
-from harness.errors import AssayError, CommandFailedError, EnvironmentUnfitError, InputError
+from harness.errors import (
+    AssayError,
+    CommandFailedError,
+    EnvironmentUnfitError,
+    InputError,
+    VerificationError,
+)
 from harness.evidence.assemble import RunContext, assemble
 from harness.evidence.drop_diagnostics import drop_diagnostics
 from harness.evidence.image import NO_IMAGE, RunImage
@@ -196,6 +202,9 @@ def output_file(wanted: Path | None, run_id: str) -> Path:
 
 def _say_written(progress: Progress, path: Path, run_id: str, *, clean: bool) -> None:
     """VerificationError, the file kept, if it is one that nobody would accept: too large, say."""
-    progress.step(f"wrote {path}, verifying it")
-    check(path)
+    try:
+        check(path)
+    except VerificationError:
+        progress.result(f"wrote {path} (run_id={run_id}, which does not hold)")
+        raise
     progress.result(f"wrote {path} (run_id={run_id}, evidence={'clean' if clean else 'not clean'})")

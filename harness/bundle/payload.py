@@ -11,8 +11,9 @@ from typing import BinaryIO
 from attrs import frozen
 from zlib_ng import zlib_ng
 
+from harness.bundle.foreign import HEAD, foreign
 from harness.bundle.layout import GZIP_HEADER, GZIP_TRAILER
-from harness.bundle.problem import BrokenError
+from harness.bundle.problem import BrokenError, Problem
 from harness.contracts import bounds
 from harness.contracts.bounds import MIB
 from harness.errors import EnvironmentUnfitError
@@ -113,8 +114,10 @@ def gunzip(stream: BinaryIO, limits: Limits) -> Payload:
 
     BrokenError with the code of contracts §1.7 as soon as one bound or the frame does not hold.
     """
-    if stream.read(len(GZIP_HEADER)) != GZIP_HEADER:
-        raise BrokenError.one("IntegrityGzip", "", "does not begin with the fixed gzip header")
+    head = stream.read(len(GZIP_HEADER))
+    if head != GZIP_HEADER:
+        what, remedy = foreign(head + stream.read(HEAD - len(head)))
+        raise BrokenError([Problem("IntegrityGzip", "", "", "", what, remedy)])
     inflate = zlib_ng.decompressobj(wbits=-zlib_ng.MAX_WBITS)
     payload, checksum, taken = Payload(limits.in_memory), 0, len(GZIP_HEADER)
     try:

@@ -11,7 +11,8 @@ MAX_PROBLEMS = 1000  # that are kept of one stage: a stranger's archive may have
 class Problem:
     """`code` is a stable identity (contracts §1.7); `place` a JSON pointer, with line in NDJSON.
 
-    Both values are texts; `expected` is empty where there is nothing to compare with.
+    Both values are texts; `expected` is empty where there is nothing to compare with. `remedy` is what to do
+    about it, empty where it is what must be done about any archive that does not hold.
     """
 
     code: str
@@ -19,6 +20,7 @@ class Problem:
     place: str
     expected: str
     actual: str
+    remedy: str = ""
 
     @property
     def where(self) -> str:

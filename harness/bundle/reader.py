@@ -59,7 +59,7 @@ def read_archive(path: Path, limits: Limits | None = None) -> Archive:
     except BrokenError as broken:
         first = broken.problems[0]
         place = f"{path}: {first.where}" if first.where else str(path)
-        raise VerificationError(first.code, first.text, place=place, hint=_HINT) from None
+        raise VerificationError(first.code, first.text, place=place, hint=first.remedy or _HINT) from None
 
 
 def found_at(path: Path, read: Callable[[], T]) -> T:

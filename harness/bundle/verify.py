@@ -188,7 +188,7 @@ def check(path: Path) -> Archive:
             problem.code,
             problem.text,
             place=f"{path}: {problem.where}" if problem.where else str(path),
-            hint=_TOO_LARGE if problem.code.startswith("Limit") else _DO_NOT_USE,
+            hint=problem.remedy or (_TOO_LARGE if problem.code.startswith("Limit") else _DO_NOT_USE),
         )
     assert archive is not None
     return archive

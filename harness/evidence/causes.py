@@ -33,6 +33,7 @@ _WORDS = {
     "recursion_misses": ("the kernel skipped events", "measure without other tracing on this host"),
     "truncated": ("a name was longer than the kernel takes", "see docs/limits.md; shorten the path"),
     "unreadable": ("a name was gone from memory before it could be read", _ESCAPE),
+    "changed": ("a name was another one after the call than before it", _ESCAPE),
     "walk_fault": ("a path could not be followed in the kernel", _HOST),
     "sentinel_missing": ("a test record of the capture's own did not arrive", _HOST),
     "left_slice": ("a process was moved to another cgroup, out of sight", _ESCAPE),

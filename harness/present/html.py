@@ -1,8 +1,13 @@
 """A difference as one HTML page."""
 
+from collections.abc import Iterator
+
 from harness.contracts.difference import Difference, DifferenceReport
 from harness.present import words
 from harness.present.page import code, facts, flowing, page, tag, text
+
+_MOST = 8  # on the first screen
+_OUTSIDE = tag("bad", "outside any tool call")
 
 
 def as_html(report: DifferenceReport) -> str:
@@ -20,17 +25,34 @@ def as_html(report: DifferenceReport) -> str:
             ]
         )
     )
+    body += _first(words.outside(report))
     for category in report.categories:
         body.append(f"<h2>{text(words.title(category))}</h2>")
-        body += [_node(node) for node in category.children]
+        body += [_node(category, node) for node in category.children]
     if report.notes:
         body.append("<h2>Notes</h2>")
         body.append("<ul>" + "".join(f"<li>{flowing(note)}</li>" for note in report.notes) + "</ul>")
     return page(f"assay-runner diff: {words.summary(report)}", body)
 
 
-def _node(node: Difference) -> str:
-    lines = [f'<div class="card">{tag(node.kind)} {code(words.headline(node))}']
+def _first(nodes: list[Difference]) -> Iterator[str]:
+    """What to look at before all else: on the first screen, however long the page is."""
+    if not nodes:
+        return
+    yield f'<div class="card bad"><p>{_OUTSIDE}: the agent itself does this, and did not before</p><ul>'
+    for node in nodes[:_MOST]:
+        done = words.aspects(node)
+        yield f"<li>{code(words.headline(node))}{f': {flowing(done)}' if done else ''}</li>"
+    more = f'<p class="soft">and {len(nodes) - _MOST} more, marked so below</p>' if len(nodes) > _MOST else ""
+    yield f"</ul>{more}</div>"
+
+
+def _node(category: Difference, node: Difference) -> str:
+    outside = words.is_outside(category, node)
+    mark = f" {_OUTSIDE}" if outside else ""
+    lines = [
+        f'<div class="card{" bad" if outside else ""}">{tag(node.kind)}{mark} {code(words.headline(node))}'
+    ]
     if node.children:
         lines.append('<ul class="plain">')
         lines += [

@@ -11,9 +11,9 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _JOINTS = re.compile(r"_+(?=\w)")  # browsers know the others: "/" and "-"
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f24; --soft: #59616e; --paper: #fff; --card: #f5f6f8;
-  --line: #d9dde3; --added: #116329; --removed: #a40e26; --changed: #7d4e00; }
+  --line: #d9dde3; --good: #116329; --bad: #a40e26; --changed: #7d4e00; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --soft: #9aa3af; --paper: #14171b;
-  --card: #1d2126; --line: #343a42; --added: #4ac26b; --removed: #ff8182; --changed: #eac54f; } }
+  --card: #1d2126; --line: #343a42; --good: #4ac26b; --bad: #ff8182; --changed: #eac54f; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 72rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
@@ -25,7 +25,8 @@ ul { padding-left: 1.25rem; } ul.plain { padding: 0; list-style: none; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .75rem;
   margin: .5rem 0; }
 .soft { color: var(--soft); font-size: .875rem; }
-.added { color: var(--added); } .removed { color: var(--removed); } .changed { color: var(--changed); }
+.good { color: var(--good); } .bad, .added { color: var(--bad); } .changed { color: var(--changed); }
+.removed { color: var(--soft); } .card.bad { color: inherit; border: 2px solid var(--bad); }
 .tag { font-weight: 600; font-size: .8125rem; border: 1px solid; border-radius: 1rem; padding: 0 .5rem;
   display: inline-block; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .125rem .75rem; }
@@ -77,7 +78,7 @@ def code(value: object) -> str:
 
 
 def tag(kind: str, value: object | None = None) -> str:
-    """`kind` is one of our own words: added, removed, changed."""
+    """`kind` is one of our own words: added, removed, changed; good, bad. What was added looks bad."""
     return f'<span class="tag {kind}">{text(kind if value is None else value)}</span>'
 
 

@@ -26,7 +26,9 @@ from harness.contracts.manifest import SURFACE as SURFACE_V0
 from harness.contracts.surface import DIMENSIONS, CapabilitySurface
 from harness.present import words
 from harness.present.page import code, facts, flowing, page, table, tag, text
+from harness.present.summary import Summary, as_lines, summary_of
 
+_FIRST = 10  # of what stands on the first screen
 _EMPTY = '<p class="soft">none</p>'
 
 
@@ -37,6 +39,7 @@ def as_report(archive: Archive) -> str:
     body = [f"<h1>{flowing(archive.run_id)}</h1>"]
     if archive.has_companion:
         body += _about(document(archive, RUNSPEC, RunSpecDocV1))
+        body += _summary(summary_of(archive.members))
     body += ["<h2>Health</h2>", *_health(archive, health, correlation)]
     if SURFACE in archive.members:
         body += _surface(document(archive, SURFACE, CapabilitySurfaceV1))
@@ -64,13 +67,30 @@ def _about(spec: RunSpecDocV1) -> Iterator[str]:
     )
 
 
+def _summary(summary: Summary) -> Iterator[str]:
+    """Before all else: what a person would ask first."""
+    yield (
+        "<h2>What it did</h2><ul>"
+        + "".join(f"<li>{flowing(line)}</li>" for line in as_lines(summary))
+        + "</ul>"
+    )
+    if summary.hidden:
+        yield f'<div class="card bad"><p>{tag("bad", "outside any tool call")} by the agent itself:</p><ul>'
+        yield "".join(f"<li>{code(name)}</li>" for name in summary.hidden[:_FIRST])
+        yield f"</ul>{_more(len(summary.hidden))}</div>"
+
+
+def _more(count: int) -> str:
+    return f'<p class="soft">and {count - _FIRST} more: see below</p>' if count > _FIRST else ""
+
+
 def _health(archive: Archive, health: ObservationHealth, correlation: CorrelationReport) -> Iterator[str]:
     if ACCOUNTING in archive.members:
         books = document(archive, ACCOUNTING, AccountingV1)
         if books.clean:
-            yield f"<p>{tag('added', 'clean')} every record is accounted for</p>"
+            yield f"<p>{tag('good', 'clean')} every record is accounted for</p>"
         else:
-            yield f"<p>{tag('removed', 'not clean')} {text(', '.join(books.unclean))}</p>"
+            yield f"<p>{tag('bad', 'not clean')} {text(', '.join(books.unclean))}</p>"
     yield facts(
         [
             ("kernel", f"{health.kernel_layer}, {health.ringbuf_drops} records dropped"),

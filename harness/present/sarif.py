@@ -13,6 +13,7 @@ from harness.contracts.pretty import pretty_bytes
 from harness.present import words
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+MAX_RESULTS = 5_000  # code scanning shows no more of a run, and refuses one of 25,000
 FINGERPRINT = "assayCapability/v1"
 _FAMILIES = {
     "paths": "path",
@@ -39,6 +40,9 @@ _SAID = {
     Kind.REMOVED: "is in base alone",
     Kind.CHANGED: "is not the same on both sides",
 }
+_CHANGES = ("write", "create", "delete", "execute")
+_KINDS = (Kind.ADDED, Kind.CHANGED, Kind.REMOVED)
+_RANKS = ("program", "network", "path", "outcome", "decision", "tool")
 _OF_THE_POLICY = ("tool", "decision", "outcome")
 _FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 RULES = tuple(
@@ -53,10 +57,10 @@ def as_sarif(report: DifferenceReport, fail_on: FailOn, *, location: str | None 
     location  a path in the repository; default: the fixture's fixture.toml, or its policy.toml for
               what the policy decides
     """
+    every = [(category, node) for category in report.categories for node in category.children]
     results = [
         _result(category, node, is_finding(node, fail_on), location or _location(report, category))
-        for category in report.categories
-        for node in category.children
+        for category, node in _heaviest(every, fail_on)
     ]
     run: dict[str, Any] = {
         "tool": {
@@ -67,7 +71,7 @@ def as_sarif(report: DifferenceReport, fail_on: FailOn, *, location: str | None 
             }
         },
         "automationDetails": {"id": f"assay-runner/{_word(report.fixture or 'run')}/"},
-        "invocations": [_invocation(report)],
+        "invocations": [_invocation(report, len(every))],
         "results": results,
         "columnKind": "unicodeCodePoints",
         "properties": {
@@ -76,6 +80,7 @@ def as_sarif(report: DifferenceReport, fail_on: FailOn, *, location: str | None 
             "contract": report.contract,
             "granularity": report.granularity,
             "status": report.status,
+            "differences": len(every),
         },
     }
     return pretty_bytes({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
@@ -114,10 +119,35 @@ def _plain(text: str) -> str:
     return text.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]")
 
 
-def _invocation(report: DifferenceReport) -> dict[str, Any]:
+def _heaviest(
+    every: list[tuple[Difference, Difference]], fail_on: FailOn
+) -> list[tuple[Difference, Difference]]:
+    """Of very many the MAX_RESULTS that matter most, in their own order.
+
+    What counts comes before what does not, what is new before what is gone, changing before looking.
+    """
+    if len(every) <= MAX_RESULTS:
+        return every
+
+    def weight(index: int) -> tuple[bool, int, bool, int]:
+        category, node = every[index]
+        family = _FAMILIES[category.key]
+        looks = family == "path" and not any(child.key.startswith(_CHANGES) for child in node.children)
+        return not is_finding(node, fail_on), _KINDS.index(node.kind), looks, _RANKS.index(family)
+
+    return [every[index] for index in sorted(sorted(range(len(every)), key=weight)[:MAX_RESULTS])]
+
+
+def _invocation(report: DifferenceReport, total: int) -> dict[str, Any]:
     found: dict[str, Any] = {"executionSuccessful": report.status is not DiffStatus.FAILED}
+    notes = []
     if caveat := words.caveat(report):
-        found["toolExecutionNotifications"] = [{"level": "error", "message": {"text": caveat}}]
+        notes.append({"level": "error", "message": {"text": caveat}})
+    if total > MAX_RESULTS:
+        text = f"{total - MAX_RESULTS} of {total} differences are left out: these {MAX_RESULTS} matter most"
+        notes.append({"level": "warning", "message": {"text": text}})
+    if notes:
+        found["toolExecutionNotifications"] = notes
     return found
 
 

@@ -7,7 +7,8 @@ from harness.contracts.difference import DifferenceReport, Kind
 from harness.present import words
 
 _RESET = "\x1b[0m"
-_COLOURS = {Kind.ADDED: "\x1b[32m", Kind.REMOVED: "\x1b[31m", Kind.CHANGED: "\x1b[33m"}
+# What is newly possible is the risky side; what is not any more is not.
+_COLOURS = {Kind.ADDED: "\x1b[31m", Kind.REMOVED: "\x1b[36m", Kind.CHANGED: "\x1b[33m"}
 _BOLD, _DIM = "\x1b[1m", "\x1b[2m"
 
 

@@ -10,7 +10,10 @@ def as_text(result: Verification) -> str:
     lines = [
         f"{'ok' if result.ok else 'FAILED'} {result.place} run_id={result.run_id} identity={result.identity}"
     ]
-    lines += [f"  {problem.code} {problem.where}: {problem.text}" for problem in result.problems]
+    for problem in result.problems:
+        lines.append(f"  {' '.join(filter(None, (problem.code, problem.where)))}: {problem.text}")
+        if problem.remedy:
+            lines.append(f"    {problem.remedy}")
     if result.more:
         lines.append("  and more of the same stage")
     if result.not_reached:
@@ -21,7 +24,7 @@ def as_text(result: Verification) -> str:
 
 
 def as_json(result: Verification) -> dict[str, Any]:
-    """All fields, problems with code, member, place, expected and actual."""
+    """All fields, problems with code, member, place, expected, actual and remedy."""
     return {
         "archive": result.place,
         "ok": result.ok,
@@ -38,6 +41,7 @@ def as_json(result: Verification) -> dict[str, Any]:
                 "place": problem.place,
                 "expected": problem.expected,
                 "actual": problem.actual,
+                "remedy": problem.remedy,
             }
             for problem in result.problems
         ],

@@ -16,6 +16,7 @@ TITLES = {
     "policy_outcomes": "Policy outcomes of the same call",
 }
 SIGNS = {Kind.ADDED: "+", Kind.REMOVED: "-", Kind.CHANGED: "~"}
+_CHANGES = ("write", "create", "delete", "execute")
 _SELF_EVIDENT = (None, "done", "called")
 
 
@@ -61,6 +62,24 @@ def examples(node: Difference) -> list[str]:
     """Those of the node and of what is below it, each once."""
     every = [node.example, *(child.example for child in node.children)]
     return list(dict.fromkeys(example(one) for one in every if one))
+
+
+def outside(report: DifferenceReport) -> list[Difference]:
+    """What head's agent itself changes, runs or reaches in no tool call, and base's did not."""
+    return [
+        node for category in report.categories for node in category.children if is_outside(category, node)
+    ]
+
+
+def is_outside(category: Difference, node: Difference) -> bool:
+    """Is this such a capability? A path counts if more is done to it than looking."""
+    shown_by = [one for one in (node.example, *(child.example for child in node.children)) if one]
+    if not any(one.role == "subject" and one.match == "unattributed" for one in shown_by):
+        return False
+    if TITLES.get(category.key) != TITLES["paths"]:
+        return True
+    new = [child.key for child in node.children if child.kind is not Kind.REMOVED]
+    return any(key.startswith(_CHANGES) and key.endswith(" by subject") for key in new)
 
 
 def summary(report: DifferenceReport) -> str:

@@ -9,9 +9,10 @@ from attrs import evolve
 
 from harness.bundle.reader import read_archive
 from harness.bundle.verify import check
+from harness.compare.tree import load_run, surface_difference
 from harness.contracts.canonical import load_json, load_ndjson, ndjson, to_bytes
 from harness.contracts.companion import KERNEL, PROCESSES, RUNSPEC
-from harness.contracts.difference import Kind
+from harness.contracts.difference import Difference, Example, Kind
 from harness.present.html import as_html
 from harness.present.markdown import as_markdown, code
 from harness.present.report import as_report
@@ -154,6 +155,59 @@ def test_the_page_of_a_difference_escapes_everything() -> None:
     assert "may still differ" in seen.text
 
 
+HIDDEN_WRITE = Example(
+    role="subject",
+    process="subject.0",
+    operation="create",
+    outcome="ok",
+    match="unattributed",
+    tool_call_ids=(),
+)
+
+
+def outside(name: str, aspect: str = "write by subject") -> Difference:
+    """Something that the agent itself does in no tool call."""
+    children = (node(aspect, Kind.ADDED, head="done"),)
+    return node(name, Kind.ADDED, example=HIDDEN_WRITE, children=children)
+
+
+def test_what_is_newly_possible_looks_risky_and_what_is_gone_does_not() -> None:
+    colours = dict(re.findall(r"--(\w+): (#\w+)", as_html(EVERY).partition("@media")[0]))
+    styles = dict(re.findall(r"\.(added|removed)[^{]*\{ color: var\(--(\w+)\)", as_html(EVERY)))
+    red, green, blue = (int(colours[styles["added"]][at : at + 2], 16) for at in (1, 3, 5))
+    assert red > 2 * max(green, blue)
+    assert styles["removed"] not in (styles["added"], "good")
+    text = as_text(report(ADDED, REMOVED), colour=True)
+    assert "\x1b[31m  + /w/new" in text
+    assert "\x1b[31m  - /w/old" not in text
+
+
+def test_a_hidden_write_stands_before_all_else_and_is_marked() -> None:
+    many = [evolve(ADDED, key=f"/a/{number:04}") for number in range(500)]
+    page = as_html(report(*many, outside("/w/hidden"), outside("/w/looked-at", "read by subject")))
+    seen = self_contained(page)
+    first = seen.text.index("/w/hidden")
+    assert first < seen.text.index("/a/0000")
+    assert "outside any tool call" in seen.text[:first]
+    assert "write by subject" in seen.text[first : first + 80]
+    assert page.count('class="card bad"') == 2  # at the top, and where it stands in its category
+    assert seen.text.count("/w/looked-at") == 1
+    assert "outside any tool call" not in as_html(report(ADDED, REMOVED, TURNED))
+
+
+def test_many_hidden_writes_leave_room_on_the_first_screen() -> None:
+    seen = self_contained(as_html(report(*(outside(f"/w/{number:02}") for number in range(20)))))
+    assert "and 12 more, marked so below" in seen.text
+
+
+def test_a_real_hidden_write_is_on_the_first_screen() -> None:
+    found = as_html(surface_difference(load_run(S5), load_run(HIDDEN)))
+    assert found.index("outside any tool call") < found.index("<h2>Paths</h2>")
+    told = as_report(check(HIDDEN))
+    assert told.index("write /workspace/hidden-write-output.txt") < told.index("<h2>Health</h2>")
+    assert "outside any tool call" in told
+
+
 def test_the_page_of_an_archive_has_health_surface_attribution_and_processes() -> None:
     seen = self_contained(as_report(check(HIDDEN)))
     for told in (
@@ -193,7 +247,7 @@ def test_the_page_of_an_archive_escapes_everything(extract: Extract) -> None:
         derive(members)
 
     seen = self_contained(as_report(check(extract(HIDDEN, hostile))))
-    assert seen.text.count("<img src=x onerror=") == 4
+    assert seen.text.count("<img src=x onerror=") == 7
 
 
 def test_the_page_of_an_archive_without_a_companion_tells_what_v0_knows(extract: Extract) -> None:

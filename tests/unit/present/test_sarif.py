@@ -16,7 +16,7 @@ from harness.compare.cross_runtime import runtime_side
 from harness.compare.tree import POLICY_OUTCOMES, load_run, runtime_difference, surface_difference
 from harness.contracts.capability_diff import DiffStatus
 from harness.contracts.difference import Contract, Difference, DifferenceReport, FailOn, Granularity, Kind
-from harness.present.sarif import FINGERPRINT, RULES, as_sarif
+from harness.present.sarif import FINGERPRINT, MAX_RESULTS, RULES, as_sarif
 from tests.unit.present.conftest import ADDED, EVERY, GEMINI, HIDDEN, REMOVED, S5, TURNED, node, report
 
 SCHEMA = json.loads(
@@ -151,3 +151,29 @@ def test_a_hostile_name_makes_no_link_in_a_message() -> None:
     hostile: Difference = evolve(ADDED, key="/w/[click](http://x)")
     (result,) = run(report(hostile))["results"]
     assert "\\[click\\](http" in result["message"]["text"]
+
+
+def test_very_many_results_are_cut_by_weight_and_that_is_said() -> None:
+    looks = [
+        node(f"/r/{number:05}", Kind.ADDED, children=(node("read by tools", Kind.ADDED, head="done"),))
+        for number in range(MAX_RESULTS)
+    ]
+    gone = [node(f"/g/{number:05}", Kind.REMOVED) for number in range(MAX_RESULTS)]
+    writes = [evolve(ADDED, key=f"/z/{number:05}") for number in range(100)]
+    made = run(report(*gone, *looks, *writes), FailOn.ADDED)
+    results = made["results"]
+    names = [one["locations"][0]["logicalLocations"][0]["fullyQualifiedName"] for one in results]
+    assert len(names) == MAX_RESULTS
+    assert {f"/z/{number:05}" for number in range(100)} <= set(names)
+    assert not [name for name in names if name.startswith("/g/")]
+    assert names == sorted(names)  # in the report's own order
+    (said,) = made["invocations"][0]["toolExecutionNotifications"]
+    total = 2 * MAX_RESULTS + 100
+    assert said["message"]["text"].startswith(f"{total - MAX_RESULTS} of {total} differences are left out")
+    assert made["properties"]["differences"] == total
+
+
+def test_as_many_as_are_taken_are_not_cut() -> None:
+    made = run(report(*(node(f"/g/{number:05}", Kind.REMOVED) for number in range(MAX_RESULTS))))
+    assert len(made["results"]) == MAX_RESULTS
+    assert "toolExecutionNotifications" not in made["invocations"][0]
