@@ -39,6 +39,10 @@ class InputError(AssayError):
     exit_code = 2
 
 
+class RunNameTakenError(InputError):
+    """A run of that name is not over on this host."""
+
+
 class EvidenceError(AssayError):
     """The run was archived, but its evidence is not clean."""
 

@@ -134,10 +134,8 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  
     """
     run_id, clock = plan.spec.run_id, _Clock()
     with ExitStack() as stack:
-        folder = RunFolder.create(bench.state, run_id)
+        folder, slice_ = bench.claim(run_id)
         stack.callback(folder.remove)
-        driver = bench.engine["cgroup_driver"]
-        slice_ = Slice.create(run_id, driver=driver)
         stack.callback(_end_slice, slice_)
         places = _folders(folder, plan)
         clock.lap("slice")

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from attrs import field, frozen
 
-from harness.errors import EnvironmentUnfitError, InputError
+from harness.errors import EnvironmentUnfitError, RunNameTakenError
 from harness.evidence.model import Role
 from harness.host import cgroup_v1, systemd
 
@@ -96,7 +96,7 @@ class Slice:
 
     @classmethod
     def create(cls, run_id: str, *, driver: str = "cgroupfs", root: CgroupRoot | None = None) -> "Slice":
-        """Make and hold the slice; `driver` is the engine's CgroupDriver. InputError if it exists."""
+        """Make and hold the slice; `driver` is the engine's CgroupDriver. RunNameTakenError if it exists."""
         root = root or find_root()
         family = systemd_family(root) if driver == "systemd" else choose_parent(root) / FAMILY
         path = family / (systemd_slice(run_id) if driver == "systemd" else run_id)
@@ -108,7 +108,7 @@ class Slice:
                 for role in ROLES:
                     made.role_path(role).mkdir()
         except FileExistsError:
-            raise InputError(
+            raise RunNameTakenError(
                 f"the slice of a run named {run_id!r} is still there",
                 place=str(path),
                 hint="wait for that run, or choose another run id; dead runs are swept at the next start",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from harness.errors import EnvironmentUnfitError, InputError
+from harness.errors import EnvironmentUnfitError, RunNameTakenError
 
 VARIABLE = "ASSAY_RUNNER_STATE"
 
@@ -113,20 +113,20 @@ class RunFolder:
 
     @classmethod
     def create(cls, state: State, run_id: str) -> "RunFolder":
-        """Make the folder and hold its lock; InputError when a run of that name is not over."""
+        """Make the folder and hold its lock; RunNameTakenError when a run of that name is not over."""
         with state.locked("runs"):
             folder = state.runs / run_id
             try:
                 folder.mkdir(mode=0o700, parents=True)
             except FileExistsError:
-                raise InputError(
+                raise RunNameTakenError(
                     f"a run named {run_id!r} is still there",
                     place=str(folder),
                     hint="wait for it, or choose another run id; dead runs are swept at the next start",
                 ) from None
             taken = _take(folder)
         if taken is None:
-            raise InputError(f"a run named {run_id!r} is being swept", hint="try again")
+            raise RunNameTakenError(f"a run named {run_id!r} is being swept", hint="try again")
         return cls(state, run_id, taken)
 
     def subfolder(self, name: str, *, mode: int = 0o755, owner: int | None = None) -> Path:

@@ -1,6 +1,7 @@
 """The main job: every gate on the real engine and kernel, and gates that must not pass."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -15,10 +16,11 @@ from harness.compare.side import load_side
 from harness.contracts.capability_diff import IDEMPOTENT_NOTE, DiffStatus
 from harness.contracts.proof_pack import GateStatus
 from harness.engine.locked_images import refresh_lock
-from harness.errors import EvidenceError
+from harness.errors import EvidenceError, RunNameTakenError
 from harness.gates.catalog import all_gates, find_fixture, gate_name
 from harness.gates.proof_pack import pack_gates, write_pack
 from harness.gates.runner import run_gates
+from harness.host.cgroup import Slice
 from harness.host.state import State
 from harness.plan import FIXTURES
 
@@ -65,6 +67,34 @@ def test_every_gate_passes_three_times_with_equal_bytes(bench: Bench, tmp_path: 
     proven = verify_pack(tmp_path / "pack.tar")
     assert proven.problems == ()
     assert proven.gates == tuple((name, GateStatus.PASSED) for name in SPINE)
+
+
+def test_a_gate_waits_for_the_other_of_its_name_on_this_host(state: State, tmp_path: Path) -> None:
+    """Run ids of gates are fixed, so that two jobs of one host want the same slice, whatever their state."""
+    gate = find_fixture("kernel-only").file.gate
+    assert gate is not None
+    told: list[str] = []
+    waiting = f"waiting for another run named {gate.run_id} on this host, 600 s at most"
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if line == waiting:
+            other.remove()
+
+    with Bench(state, tell) as bench:
+        other = Slice.create(gate.run_id, driver=bench.engine["cgroup_driver"])
+        (result,) = run_gates(bench, [find_fixture("kernel-only")], runs=1, out=tmp_path, say=print)
+        assert result.passed
+        assert told.count(waiting) == 1
+
+        other = Slice.create(gate.run_id, driver=bench.engine["cgroup_driver"])
+        with pytest.raises(RunNameTakenError, match="still there"):
+            bench.claim(gate.run_id, timeout_s=0.1)
+        os.close(other.descriptor)  # as when its maker is killed
+        folder, slice_ = bench.claim(gate.run_id)
+        assert told.count(waiting) == 1
+        slice_.remove()
+        folder.remove()
 
 
 def test_only_the_kernel_layer_tells_the_hidden_write(bench: Bench, tmp_path: Path) -> None:
