@@ -11,20 +11,30 @@ from pathlib import Path
 
 import pytest
 
+from harness.host.state import VARIABLE, default_state
+
 pytestmark = pytest.mark.linux
 
 REPOSITORY = Path(__file__).parents[2]
 ENTER = REPOSITORY / "enter"
+DEFAULT = "/var/lib/assay-runner"
+STATE = str(default_state().root)  # whose environment these tests run in
+CRON = {"PATH": "/usr/bin:/bin"}  # all that crontab(5) sets, but for HOME, LOGNAME and SHELL
+
+
+def _environment(**given: str) -> dict[str, str]:
+    """With this host's package sources, and not through a Nix that it may have."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "PATH", "HOME"))}
+    return kept | {VARIABLE: STATE, "ASSAY_RUNNER_NIX": "0"} | given
 
 
 def _enter(
     *command: str, cwd: Path = Path("/"), script: Path = ENTER, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "PATH", "HOME"))}
     return subprocess.run(
         [script, *command],
         cwd=cwd,
-        env=kept | environment,
+        env=_environment(**environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -35,7 +45,7 @@ def _enter(
 
 @pytest.fixture(scope="module")
 def made() -> None:
-    """The default state has its environment."""
+    """The state has its environment."""
     assert _enter("true").returncode == 0
 
 
@@ -43,7 +53,7 @@ def made() -> None:
 def copy(made: None) -> Iterator[Path]:
     """A clone elsewhere that everyone may read, with a space in its path, and a state beside it.
 
-    The merged kernel headers are the default state's, because 20 000 links take their time.
+    The merged kernel headers are the usual state's, because 20 000 links take their time.
     """
     with tempfile.TemporaryDirectory(prefix="assay-", dir="/tmp") as folder:
         Path(folder).chmod(0o755)
@@ -53,7 +63,7 @@ def copy(made: None) -> Iterator[Path]:
         for name in ("dev.lock", "system.txt"):
             shutil.copy2(REPOSITORY / "requirements" / name, clone / "requirements")
         (clone / "state").mkdir()
-        (clone / "state" / "kheaders").symlink_to("/var/lib/assay-runner/kheaders")
+        (clone / "state" / "kheaders").symlink_to(Path(STATE) / "kheaders")
         yield clone
 
 
@@ -77,7 +87,7 @@ print(os.path.exists(os.environ["BCC_KERNEL_SOURCE"] + "/include/generated/autoc
     cwd, package, prefix, state, bcc, attrs, headers = done.stdout.splitlines()
     assert cwd == str(tmp_path)
     assert package == str(REPOSITORY / "harness" / "__init__.py")
-    assert state == "/var/lib/assay-runner"
+    assert state == STATE
     assert prefix.startswith(f"{state}/venv-")
     assert bcc.startswith("/usr/lib/python3/dist-packages/bcc/")
     assert attrs.startswith(prefix)
@@ -95,8 +105,45 @@ def test_works_from_another_clone(made: None, copy: Path) -> None:
     )
     pythonpath, script = done.stdout.splitlines()
     assert pythonpath == str(copy)
-    assert script.startswith("/var/lib/assay-runner/venv-")
+    assert script.startswith(f"{STATE}/venv-")
     assert done.stderr == ""
+
+
+def test_cron_finds_what_lies_in_sbin(made: None) -> None:
+    """Without /usr/sbin on PATH, without HOME, without a network: the same environment, and not a word."""
+    listed = (REPOSITORY / "requirements" / "system.txt").read_text().splitlines()
+    programs = [line.split()[2] for line in listed if line.startswith("run ") and " program " in line]
+    assert "dockerd" in programs
+    code = f"import shutil; print([name for name in {programs} if shutil.which(name) is None])"
+    assert not {"/usr/sbin", "/sbin"} & set(CRON["PATH"].split(":"))
+    done = _in_own_mounts(f'exec {ENTER} python -c "{code}"', **CRON, ASSAY_RUNNER_STATE=STATE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_a_checkout_that_cannot_be_written_is_as_good(made: None, copy: Path) -> None:
+    done = _in_own_mounts(
+        f"mount --bind '{copy}' '{copy}'; mount -o remount,bind,ro '{copy}'\n"
+        f"! touch '{copy}/x' 2>/dev/null\nexec '{copy}/enter' sh -c 'echo $PYTHONPATH'",
+        **CRON,
+        ASSAY_RUNNER_STATE=STATE,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{copy}\n", "")
+
+
+def test_the_state_of_root_is_a_folder_of_the_system(made: None) -> None:
+    """With nothing but PATH set; what is made there is only marked as made."""
+    venv = _enter("sh", "-c", "command -v assay-runner").stdout.split("/")[-3]
+    done = _in_own_mounts(
+        f"mount -t tmpfs none /var/lib; mkdir -p {DEFAULT}/{venv}/bin {DEFAULT}/kheaders\n"
+        f"touch {DEFAULT}/{venv}/.complete; echo '{_headers()}' >{DEFAULT}/kheaders/.from\n"
+        f"exec {ENTER} sh -c 'echo $ASSAY_RUNNER_STATE ${{PATH%%:*}}'",
+        **CRON,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{DEFAULT} {DEFAULT}/{venv}/bin\n", "")
+
+
+def _headers() -> str:
+    return (Path(STATE) / "kheaders" / ".from").read_text().strip()
 
 
 def test_usage() -> None:
@@ -106,7 +153,9 @@ def test_usage() -> None:
 
 
 def test_inside_nix_it_only_sets_the_path(tmp_path: Path) -> None:
-    done = _enter("sh", "-c", "echo $PYTHONPATH $ASSAY_RUNNER_STATE", IN_NIX_SHELL="impure")
+    done = _enter(
+        "sh", "-c", "echo $PYTHONPATH $ASSAY_RUNNER_STATE", IN_NIX_SHELL="impure", ASSAY_RUNNER_STATE=""
+    )
     assert done.stdout == f"{REPOSITORY}\n"
 
 
@@ -129,8 +178,19 @@ def test_nix_is_used_when_new_enough_and_there_is_a_flake(copy: Path) -> None:
 
 
 def _in_own_mounts(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A bash script without network; what it mounts and what it starts goes with it."""
+    alone = [
+        "unshare",
+        "--net",
+        "--mount",
+        "--propagation",
+        "private",
+        "--pid",
+        "--mount-proc",
+        "--kill-child",
+    ]
     return subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "bash", "-ec", script],
+        [*alone, "bash", "-ec", script],
         env={"PATH": os.environ["PATH"]} | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -142,23 +202,32 @@ def _in_own_mounts(script: str, **environment: str) -> subprocess.CompletedProce
 
 def test_a_bare_nix_is_not_one_that_was_set_up(tmp_path: Path) -> None:
     """Debian's nix-bin may be new enough one day, and is installed by ./enter itself, for the tests."""
-    assert shutil.which("nix") == "/usr/bin/nix"
-    assert not Path("/nix/store").exists()
     nix = tmp_path / "nix"
-    nix.write_text("#!/bin/sh\necho nix 2.99.0\n")
+    nix.write_text('#!/bin/sh\n[ "$1" = --version ] && echo nix 2.99.0 || echo "nix: $*"\n')
     nix.chmod(0o755)
-    done = _in_own_mounts(f"mount --bind {nix} /usr/bin/nix; nix --version; exec {ENTER} echo direct")
+    done = _in_own_mounts(
+        f"mount --bind {nix} /usr/bin/nix; nix --version\n"
+        f"[[ ! -d /nix ]] || mount -t tmpfs none /nix\nexec {ENTER} echo direct",
+        **CRON,
+        ASSAY_RUNNER_STATE=STATE,
+    )
     assert (done.returncode, done.stdout) == (0, "nix 2.99.0\ndirect\n")
 
 
-@pytest.mark.parametrize("release", ["debian", "ubuntu"])
-def test_where_there_is_nothing_it_installs_the_whole_list(copy: Path, tmp_path: Path, release: str) -> None:
-    """requirements/system.txt, which flake.nix takes its tools from too (test_flake.py)."""
+def _tools(tmp_path: Path) -> Path:
+    """A folder with what ./enter itself needs, and nothing else."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in ("bash", "sha256sum", "basename", "readlink", "cat", "grep", "sort", "tail", "tr", "sed",
                  "mkdir", "chmod", "rm", "flock"):  # fmt: skip
         (tools / name).symlink_to(shutil.which(name) or name)
+    return tools
+
+
+@pytest.mark.parametrize("release", ["debian", "ubuntu"])
+def test_where_there_is_nothing_it_installs_the_whole_list(copy: Path, tmp_path: Path, release: str) -> None:
+    """requirements/system.txt, which flake.nix takes its tools from too (test_flake.py)."""
+    tools = _tools(tmp_path)
     (tools / "apt-get").write_text(
         f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\ncase "$*" in *install*) exit 1 ;; esac\n'
     )
@@ -170,6 +239,7 @@ def test_where_there_is_nothing_it_installs_the_whole_list(copy: Path, tmp_path:
     (copy / "enter").write_text(enter.replace("\napparmor=/sys/", f"\napparmor={tmp_path}/apparmor # /sys/"))
 
     hidden = ["/usr/lib/python3/dist-packages", "/usr/include", "/usr/src", "/lib/modules", "/usr/sbin"]
+    hidden += ["/usr/local/sbin"]
     hidden += [str(path) for path in Path("/usr/lib").glob("python3*/ensurepip")]
     hide = "".join(f"mount -t tmpfs none {path}\n" for path in hidden if Path(path).is_dir())
     done = _in_own_mounts(
@@ -218,6 +288,19 @@ def test_where_nothing_can_be_made_every_problem_has_its_remedy(copy: Path) -> N
         assert "set ASSAY_RUNNER_STATE" in done.stderr
 
 
+def test_without_python_and_apt_it_says_so(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").touch(mode=0o644)
+    done = _in_own_mounts(
+        f"mount --bind {tmp_path}/none $(readlink -f /usr/bin/python3)\n"
+        f"export PATH={_tools(tmp_path)}\nexec '{copy}/enter' true",
+        ASSAY_RUNNER_STATE=str(tmp_path / "state"),
+    )
+    assert done.returncode == 5
+    assert (
+        "there is no /usr/bin/python3, and no apt-get to install it\n      install Python 3.11" in done.stderr
+    )
+
+
 def test_two_at_once_and_an_interrupted_one(copy: Path) -> None:
     """With a lock of two small packages: half an environment is made anew, and by one of two only."""
     dev = (copy / "requirements" / "dev.lock").read_text()
@@ -227,7 +310,7 @@ def test_two_at_once_and_an_interrupted_one(copy: Path) -> None:
     state = copy / "state"
     half = subprocess.Popen(
         [copy / "enter", "true"],
-        env=os.environ | {"ASSAY_RUNNER_STATE": str(state)},
+        env=_environment(ASSAY_RUNNER_STATE=str(state)),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -243,7 +326,7 @@ def test_two_at_once_and_an_interrupted_one(copy: Path) -> None:
     both = [
         subprocess.Popen(
             [copy / "enter", "python", "-c", "import attrs; print(attrs.__version__)"],
-            env=os.environ | {"ASSAY_RUNNER_STATE": str(state)},
+            env=_environment(ASSAY_RUNNER_STATE=str(state)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
