@@ -4,10 +4,15 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.machine"]
+
+# How long an example takes says more of the host than of the code.
+settings.register_profile("any host", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any host")
 
 _ON_THE_MACHINE = ("tests/linux/", "tests/adversarial/", "tests/faults/", "tests/oracle/")
 # Two queues of much the same length. Gates' run ids are in one of them only, because a host has each id once.

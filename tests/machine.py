@@ -10,7 +10,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -22,12 +22,19 @@ if TYPE_CHECKING:
 
     from harness.bench import Bench
 
+_LOCKS = Path("/run/assay-runner-tests")
 MARK = "ASSAY_RUNNER_FAULTS"  # environment variable of all processes that a test session starts
+
+
+def _lock(name: str) -> IO[str]:
+    """A lock of this host, not of a checkout: two may be tested at once."""
+    _LOCKS.mkdir(mode=0o700, exist_ok=True)
+    return (_LOCKS / name).open("w")
 
 
 @pytest.fixture(autouse=True)
 def turn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test marked `alone` has this machine to itself, among all on the machine that run beside each other.
+    """A test marked `alone` has this host to itself, among all tests of any checkout that use the host.
 
     Who waits to be alone lets nobody else in before (the first lock), so it waits for one test at most.
     """
@@ -35,7 +42,7 @@ def turn(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     kind = fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH
-    with Path(__file__).open() as inside, Path(__file__).with_name("conftest.py").open() as door:
+    with _lock("inside") as inside, _lock("door") as door:
         fcntl.flock(door, fcntl.LOCK_EX)
         fcntl.flock(inside, kind)
         fcntl.flock(door, fcntl.LOCK_UN)

@@ -21,6 +21,7 @@ SENTINEL_OPENS, SENTINEL_MISSES = 12, 11  # together 23
 SENTINEL_ROOT = "/assay-runner-sentinel"
 _FREEZE_ABOVE, _THAW_BELOW = 0.5, 0.1  # of the ring
 _DRAIN_TIMEOUT = 10.0  # seconds
+_LAZY_BITE = 16 << 10  # bytes; no record is longer
 
 
 @frozen
@@ -33,7 +34,7 @@ class Window:
     sentinel: Path
     spool: Path
     backpressure: bool = True
-    throttle: int = 0  # bytes per second, 0 for none: makes the consumer slow on purpose
+    lazy: bool = False  # takes nothing until the slice is frozen, then little: slower than any producer
     most_bytes: int = MAX_RAW_BYTES
     most_records: int = MAX_RECORDS
 
@@ -60,7 +61,6 @@ class Meter:
     program: Program
     ring: Ring
     window: Window
-    _armed_at: int = 0
     _network: Mapping[Role, int] = Factory(dict)
     _spool: int = -1
     _home: int = -1
@@ -81,7 +81,6 @@ class Meter:
         self._spool = os.open(self.window.spool, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._home = os.open(_own_cgroup(self.window.run) / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
         self._sentinel = os.open(self.window.sentinel / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-        self._armed_at = time.monotonic_ns()
         self._before = self.program.counters()
         self._misses_before = self.program.recursion_misses()
         self._network = self.program.attach(self.window.run, self.window.subject, self.window.tools)
@@ -92,11 +91,10 @@ class Meter:
 
     def turn(self) -> int:
         """One turn of the loop; returns the number of records taken."""
-        if not self.window.throttle:
+        if not self.window.lazy:
             count = self._take(1 << 22)
         else:
-            due = self.window.throttle * (time.monotonic_ns() - self._armed_at) // 10**9
-            count = self._take(min(due - self._received_bytes, 1 << 16))
+            count = self._take(_LAZY_BITE) if self._frozen_since else 0
             time.sleep(0.001)
         if self.window.backpressure:
             self._balance()

@@ -38,7 +38,7 @@ class CaptureOptions:
 
     ring_bytes: int = RING_BYTES  # a power of two of whole pages
     backpressure: bool = True
-    throttle: int = 0  # bytes per second, 0 for none
+    lazy: bool = False  # a consumer that takes nothing until the slice is frozen
     most_bytes: int = MAX_RAW_BYTES  # of records, and ...
     most_records: int = MAX_RECORDS  # ... how many: a run that makes more is stopped
     hook: CallHook | None = None  # None: the one that loses nothing on this kernel
@@ -120,7 +120,7 @@ class CaptureSession:
         _ = self.facts
         options = self.options
         self._window = Window(
-            run, subject, tools, sentinel, spool.resolve(), options.backpressure, options.throttle,
+            run, subject, tools, sentinel, spool.resolve(), options.backpressure, options.lazy,
             options.most_bytes, options.most_records,
         )  # fmt: skip
         values = {k: os.fspath(v) if isinstance(v, Path) else v for k, v in asdict(self._window).items()}

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,7 +60,8 @@ os.wait()
 
 
 def test_a_daemon_that_left_its_session_is_still_the_agent(watch: Watch) -> None:
-    archive = watch(DAEMON.format(delay=0.2) + "time.sleep(1)")
+    waits = "while not os.path.exists('/workspace/late'): time.sleep(0.01)"
+    archive = watch(DAEMON.format(delay=0.2) + waits)
     assert archive.actions("/workspace/late") == WRITTEN
     [line] = archive.operations("create", "/workspace/late")
     assert (line["role"], line["process"]) == ("subject", "subject.0.0.0")
@@ -70,9 +70,7 @@ def test_a_daemon_that_left_its_session_is_still_the_agent(watch: Watch) -> None
 
 def test_a_daemon_does_not_outlive_its_agent(watch: Watch) -> None:
     """The first process of a pid namespace takes all others with it (pid_namespaces(7)): no late write."""
-    begun = time.monotonic()
     archive = watch(DAEMON.format(delay=300))
-    assert time.monotonic() - begun < 120
     assert archive.actions("/workspace/late") == set()
     assert archive.members[ACCOUNTING]["survivors"] == 0
     tree = {process["process"] for process in archive.members["companion/processes.json"]["processes"]}

@@ -16,6 +16,14 @@ PYTHON = ("/usr/bin/python3.11", "-I", "-S", "-B", "-c")
 NOTHING = "pass"
 # Says that it has begun, and goes on for longer than any test.
 WAITS = "import time\nopen('/workspace/ready', 'w').close()\ntime.sleep(600)\n"
+# Says that it has begun, and ends when it is let go (midrun.let_go).
+UNTIL_LET_GO = """
+import os
+os.mkfifo("/workspace/go")
+go = os.open("/workspace/go", os.O_RDWR)
+open("/workspace/ready", "w").close()
+os.read(go, 1)
+"""
 # One call that is allowed, then it waits until its tools are gone.
 CALLS_AND_WAITS = """
 import json, os, sys

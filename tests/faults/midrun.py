@@ -1,5 +1,6 @@
 """Doing something to a run while it is going on."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,13 @@ def first_process(run_id: str, role: Role) -> int | None:
         if numbers[-1] == "1" and program.name == "python3.11":
             return pid
     return None
+
+
+def let_go(state: State, run_id: str) -> None:
+    """Let an agent go on that waits for it (agents.UNTIL_LET_GO)."""
+    pipe = os.open(state.runs / run_id / "workspace" / "go", os.O_RDWR)
+    os.write(pipe, b"x")
+    os.close(pipe)
 
 
 def is_ready(state: State, run_id: str) -> bool:

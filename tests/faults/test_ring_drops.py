@@ -1,6 +1,9 @@
-"""A ring too small, a consumer too slow, and no back-pressure: real losses, in plain sight."""
+"""A ring too small, a consumer that stands still, and no back-pressure: real losses, in plain sight."""
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,16 +20,22 @@ from harness.present.drop_diagnostics import as_text
 from harness.run import Measured, measure
 from tests.faults.agents import agent
 from tests.faults.archives import ACCOUNTING, HEALTH, exit_code, told
+from tests.faults.midrun import is_ready, meanwhile, until
 
 pytestmark = pytest.mark.linux
 
 OPENS = 20011  # a prime
-# The pauses let the consumer catch up, so that only opens are lost, not the process's start and end.
+RING = 512 << 10  # holds about four thousand of them
+# It opens nothing but the target between its two waits: so only such opens can be lost.
 FLOODS = f"""
-import os, time
-time.sleep(0.3)
+import os
+for name in ("go", "done"): os.mkfifo("/workspace/" + name)
+go, done = (os.open("/workspace/" + name, os.O_RDWR) for name in ("go", "done"))
+open("/workspace/ready", "w").close()
+os.read(go, 1)
 for _ in range({OPENS}): os.close(os.open("/workspace/target", os.O_RDONLY))
-time.sleep(0.5)
+os.write(done, b"x")
+os.read(go, 1)
 """
 
 
@@ -37,12 +46,45 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@contextmanager
+def stopped(bench: Bench, run: Path) -> Iterator[None]:
+    """No consumer during the body; after it the ring, which the body has filled, is emptied."""
+    spool, pid = run / "kernel.raw", bench.capture.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: "\nState:\tT" in Path(f"/proc/{pid}/status").read_text())
+        before = spool.stat().st_size
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: spool.stat().st_size > before + RING // 2)
+
+
+def flood(bench: Bench, inputs: Path, *, unread: bool = False) -> Measured:
+    """A run of FLOODS; `unread`: nobody reads the ring while it is at it."""
+    plan = agent(bench, FLOODS, inputs=inputs)
+    run = bench.state.runs / plan.spec.run_id
+
+    def let_go() -> None:
+        until(lambda: is_ready(bench.state, plan.spec.run_id))
+        pipes = [os.open(run / "workspace" / name, os.O_RDWR) for name in ("go", "done")]
+        go, done = pipes
+        with stopped(bench, run) if unread else nullcontext():
+            os.write(go, b"x")
+            assert os.read(done, 1) == b"x"
+        os.write(go, b"x")
+        for pipe in pipes:
+            os.close(pipe)
+
+    with meanwhile(let_go):
+        return measure(bench, plan)
+
+
 @pytest.fixture(scope="module")
 def flooded(state: State, bench: Bench, inputs: Path) -> Iterator[Measured]:
     """A run that lost records, which its capture could not help."""
-    options = CaptureOptions(ring_bytes=128 << 10, throttle=1 << 20, backpressure=False)
-    with Bench(state, print, options) as small:
-        yield measure(small, agent(small, FLOODS, inputs=inputs))
+    with Bench(state, print, CaptureOptions(ring_bytes=RING, backpressure=False)) as small:
+        yield flood(small, inputs, unread=True)
 
 
 def opens(measured: Measured) -> int:
@@ -85,7 +127,7 @@ def test_the_diagnostics_name_kind_stage_and_source_and_change_no_verdict(
     high = capture["ring_high_water"]
     assert high > 0.9 * capture["ring_bytes"]  # the ring was full
     text = as_text(found)
-    assert f"reader backlog: high water {high} of {128 << 10} bytes" in text
+    assert f"reader backlog: high water {high} of {RING} bytes" in text
     assert text.endswith(f"lost: ring full {dropped}\n")
 
 
@@ -97,7 +139,7 @@ def _others(measured: Measured) -> int:
 
 
 def test_the_default_loses_nothing_of_the_same_agent(bench: Bench, inputs: Path, tmp_path: Path) -> None:
-    measured = measure(bench, agent(bench, FLOODS, inputs=inputs))
+    measured = flood(bench, inputs)
     assert exit_code(measured) == 0
     archive = told(measured, tmp_path)
     assert archive.unclean == []
@@ -106,9 +148,8 @@ def test_the_default_loses_nothing_of_the_same_agent(bench: Bench, inputs: Path,
 
 
 def test_back_pressure_saves_the_same_ring(state: State, inputs: Path, tmp_path: Path) -> None:
-    options = CaptureOptions(ring_bytes=512 << 10, throttle=1 << 20)
-    with Bench(state, print, options) as small:
-        measured = measure(small, agent(small, FLOODS, inputs=inputs))
+    with Bench(state, print, CaptureOptions(ring_bytes=RING, lazy=True)) as small:
+        measured = flood(small, inputs)
     archive = told(measured, tmp_path)
     assert (exit_code(measured), archive.unclean) == (0, [])
     freezes = archive.members[ACCOUNTING]["capture"]["freezes"]

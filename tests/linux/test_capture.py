@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,7 +39,10 @@ class Slice:
         procs = str(self.run / role / "cgroup.procs")
         enter = f"import os; os.write(os.open({procs!r}, os.O_WRONLY), b'0')\n"
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", enter + code], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-I", "-S", "-c", enter + code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def run_code(self, code: str, role: str = "subject") -> str:
@@ -174,17 +178,22 @@ os.open('f', os.O_CREAT | os.O_WRONLY)
 
 
 def test_execution_process_tree_and_network(session: CaptureSession, slice_: Slice, tmp_path: Path) -> None:
+    bound = socket.socket()  # nobody else has its port, and nobody listens there
+    bound.bind(("127.0.0.1", 0))
+    port = bound.getsockname()[1]
+    env, true = (os.fsencode(Path(f"/usr/bin/{name}").resolve()) for name in ("env", "true"))
     slice_.arm(session)
     slice_.run_code(
-        """
+        f"""
 import _socket
-pid = os.posix_spawn('/usr/bin/env', ['env', 'true'], {'PATH': '/nowhere:/usr/bin'})
+there = ('127.0.0.1', {port})
+pid = os.posix_spawn('/usr/bin/env', ['env', 'true'], {{'PATH': '/nowhere:/usr/bin'}})
 os.waitpid(pid, 0)
 s = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
-try: s.connect(('127.0.0.1', 9))
-except OSError: pass
+try: s.connect(there)
+except ConnectionRefusedError: pass
 u = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
-u.sendto(b'x', ('127.0.0.1', 9))
+u.sendto(b'x', there)
 """
     )
     slice_.run_code(
@@ -195,16 +204,17 @@ for family, address in ((_socket.AF_INET, '127.0.0.1'), (_socket.AF_INET6, '::1'
 """,
         "tools",
     )
+    bound.close()
     records, accounting = session.disarm()
     whole(accounting)
     execs = [(r.walked, r.raw, r.result) for r in records if r.kind is Kind.EXEC]
-    assert (b"/usr/bin/env", b"/usr/bin/env\0env\0true\0", 0) in execs
+    assert (env, b"/usr/bin/env\0env\0true\0", 0) in execs
     assert (b"", b"/nowhere/true", -2) in execs
-    assert (b"/usr/bin/true", b"/usr/bin/true\0true\0", 0) in execs
+    assert (true, b"/usr/bin/true\0true\0", 0) in execs
     net = [(r.role, r.args[0], r.args[1], r.raw) for r in records if r.kind is Kind.NET]
     assert net == [
-        (Role.SUBJECT, 0, 9, b"\x7f\0\0\x01"),
-        (Role.SUBJECT, 1, 9, b"\x7f\0\0\x01"),
+        (Role.SUBJECT, 0, port, b"\x7f\0\0\x01"),
+        (Role.SUBJECT, 1, port, b"\x7f\0\0\x01"),
         (Role.TOOLS, 2, 0, b"\x7f\0\0\x01"),
         (Role.TOOLS, 2, 0, bytes(15) + b"\x01"),
     ]
@@ -249,22 +259,16 @@ def test_what_seccomp_would_have_refused_is_seen(session: CaptureSession, slice_
 
 
 PRODUCER = """
-import time
-time.sleep(max(0, {begin} - time.monotonic()))
-end, n = time.monotonic() + {seconds}, 0
-while time.monotonic() < end:
-    for i in range(200):
-        os.close(os.open({path!r}, os.O_RDONLY))
-    n += 200
-time.sleep(1)
-print(n)
+os.read(0, 1)
+for _ in range({opens}): os.close(os.open({path!r}, os.O_RDONLY))
+os.write(1, b"x")
+os.read(0, 1)
+os._exit(0)
 """
 
 
-def flood(
-    session: CaptureSession, slice_: Slice, target: Path, seconds: float
-) -> tuple[int, CaptureAccounting]:
-    """Two unpaced producers; returns their own count of opens and the accounting.
+def flood(session: CaptureSession, slice_: Slice, target: Path, opens: int) -> tuple[int, CaptureAccounting]:
+    """Two unpaced producers of `opens` each; how many of these came through, and the accounting.
 
     Neither starts or ends while the other is at it: so only their opens can be among what is dropped.
     """
@@ -277,40 +281,57 @@ def flood(
 
     name = os.fsencode(target)
     slice_.arm(session)
-    code = PRODUCER.format(begin=time.monotonic() + 1.5, seconds=seconds, path=str(target))
+    code = PRODUCER.format(opens=opens, path=str(target))
     producers = [slice_.start(code, role) for role in ("subject", "tools")]
-    opens = sum(int(p.communicate(timeout=120)[0]) for p in producers)
+    pipes = [(p.stdin, p.stdout) for p in producers if p.stdin and p.stdout]
+    for begin, _ in pipes:
+        begin.write("x")
+        begin.flush()
+    assert [done.read(1) for _, done in pipes] == ["x", "x"]
+    for producer in producers:
+        producer.communicate("x", timeout=120)
     _, accounting = session.disarm(keep=count)
-    assert found == opens - sum(c.dropped for c in accounting.kinds.values())
-    return opens, accounting
+    return found, accounting
+
+
+EACH = 30_011  # opens of a producer: some 4 MB of records, many times what the small rings hold
 
 
 def test_two_unpaced_producers_lose_nothing(session: CaptureSession, slice_: Slice, tmp_path: Path) -> None:
     (tmp_path / "target").write_text("x")
-    opens, accounting = flood(session, slice_, tmp_path / "target", 10)
+    found, accounting = flood(session, slice_, tmp_path / "target", 2 * EACH)
     whole(accounting)
-    assert opens > 100_000
-    assert accounting.kinds[Kind.OPEN].seen >= opens
+    assert found == 4 * EACH
+    assert accounting.kinds[Kind.OPEN].seen >= found
     assert accounting.kinds[Kind.OPEN].dropped == 0
+
+
+SMALL_RING = 1 << 20
 
 
 def test_back_pressure_saves_a_slow_consumer(slice_: Slice, tmp_path: Path) -> None:
     (tmp_path / "target").write_text("x")
-    with CaptureSession(CaptureOptions(ring_bytes=4 << 20, throttle=8 << 20)) as session:
-        opens, accounting = flood(session, slice_, tmp_path / "target", 3)
+    with CaptureSession(CaptureOptions(ring_bytes=SMALL_RING, lazy=True)) as session:
+        found, accounting = flood(session, slice_, tmp_path / "target", EACH)
     whole(accounting)
-    assert accounting.freezes > 0
-    assert accounting.frozen_ns > 0
+    assert found == 2 * EACH
     assert accounting.kinds[Kind.OPEN].dropped == 0
-    assert opens > 10_000
+    # a freeze comes at half of the ring, and an end of it near its bottom
+    assert accounting.freezes >= accounting.received_bytes // SMALL_RING > 3
+    assert accounting.frozen_ns > 0
 
 
 def test_without_back_pressure_the_loss_is_counted_exactly(slice_: Slice, tmp_path: Path) -> None:
+    """The same, but nothing freezes the slice: what comes through is what the ring holds."""
     (tmp_path / "target").write_text("x")
-    with CaptureSession(CaptureOptions(ring_bytes=1 << 20, throttle=4 << 20, backpressure=False)) as session:
-        _, accounting = flood(session, slice_, tmp_path / "target", 2)
+    options = CaptureOptions(ring_bytes=SMALL_RING, lazy=True, backpressure=False)
+    with CaptureSession(options) as session:
+        found, accounting = flood(session, slice_, tmp_path / "target", EACH)
     counters = accounting.kinds[Kind.OPEN]
-    assert counters.dropped > 0
+    assert 0 < found < 2 * EACH
+    lost_sentinels = accounting.sentinels_expected - accounting.sentinels_seen
+    assert lost_sentinels == 23  # the closing ones: the ring is full until then
+    assert counters.dropped == 2 * EACH - found + lost_sentinels
     assert counters.seen == counters.submitted + counters.dropped
     assert sum(c.submitted for c in accounting.kinds.values()) == accounting.received
 

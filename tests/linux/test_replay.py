@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,9 +28,9 @@ from harness.host.state import RunFolder, State
 from harness.kit import pack
 from harness.plan import FIXTURES, plan_fixture
 from harness.run import measure
-from tests.faults.agents import agent
+from tests.faults.agents import UNTIL_LET_GO, agent
 from tests.faults.commands import command, in_state
-from tests.faults.midrun import is_ready, until
+from tests.faults.midrun import is_ready, let_go, meanwhile, until
 
 pytestmark = pytest.mark.linux
 
@@ -113,14 +114,18 @@ def test_a_replay_elsewhere_has_the_same_bytes(bench: Bench, away: State, tmp_pa
     assert sorted(path.name for path in away.root.iterdir()) == ["cache", "engine", "locks", "runs"]
 
 
-WAITS_A_WHILE = "import time\nopen('/workspace/ready', 'w').close()\ntime.sleep(4)\n"
-
-
 @pytest.mark.alone
 def test_what_a_killed_replay_had_in_the_engine_goes_with_the_next_start(
     bench: Bench, away: State, tmp_path: Path
 ) -> None:
-    made = measure(bench, agent(bench, WAITS_A_WHILE))
+    plan = agent(bench, UNTIL_LET_GO)
+
+    def release(state: State) -> None:
+        until(lambda: is_ready(state, plan.spec.run_id))
+        let_go(state, plan.spec.run_id)
+
+    with meanwhile(partial(release, bench.state)):
+        made = measure(bench, plan)
     made.verdict()
     made.write(tmp_path / "run.tar.gz")
     scratch, kit = tmp_path / "scratch", tmp_path / "run.kit"
@@ -138,7 +143,8 @@ def test_what_a_killed_replay_had_in_the_engine_goes_with_the_next_start(
         assert told == [f"removed what the killed run {name} left behind" for name in sorted(swept)]
         assert client.images.list(all=True) == []
         assert client.containers.list(all=True) == []
-    assert said(away, "replay", kit, "--trust").returncode == 0
+    with meanwhile(partial(release, away)):
+        assert said(away, "replay", kit, "--trust").returncode == 0
     assert sorted(path.name for path in away.root.iterdir()) == ["cache", "engine", "locks", "runs"]
 
 

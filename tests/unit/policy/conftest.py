@@ -40,7 +40,7 @@ paths = ["/workspace/**"]
 [[rule]]
 id = "probes"
 effect = "allow"
-tools = ["echo", "big", "slow", "fail", "error", "crash", "deaf", "child", "ask"]
+tools = ["echo", "big", "slow", "meet", "fail", "error", "crash", "deaf", "child", "ask"]
 """
 
 

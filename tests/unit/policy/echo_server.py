@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 LOG = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -40,6 +41,9 @@ def call(request_id: object, params: dict[str, Any]) -> None:
         result["content"][0]["text"] = "x" * arguments["size"]
     elif tool == "slow":
         time.sleep(arguments["seconds"])
+    elif tool == "meet":  # nobody is answered before so many are there, in all servers with this log
+        while Path(sys.argv[1]).read_text().count("meet") < arguments["count"]:
+            time.sleep(0.01)
     elif tool == "fail":
         result["isError"] = True
     elif tool == "crash":
@@ -53,7 +57,7 @@ def call(request_id: object, params: dict[str, Any]) -> None:
         os._exit(0)
     elif tool == "ask":
         send({"id": 77, "method": "roots/list"})
-        ASKED.wait(10)
+        ASKED.wait(60)
     send({"id": request_id, "result": result})
 
 

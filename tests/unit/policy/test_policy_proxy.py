@@ -205,13 +205,11 @@ def test_nothing_is_forwarded_while_the_host_withholds_its_acknowledgement(rig: 
 def test_parallel_calls_and_parallel_sessions(rig: "Rig") -> None:
     rig.start()
     bridges = [rig.bridge() for _ in range(4)]
-    started = time.monotonic()
     for bridge in bridges:
         for number in range(5):
-            bridge.call(number, "slow", {"seconds": 0.5, "n": number}, f"tc_{bridges.index(bridge)}_{number}")
+            bridge.call(number, "meet", {"count": 20}, f"tc_{bridges.index(bridge)}_{number}")
     for bridge in bridges:
         assert sorted(bridge.receive()["id"] for _ in range(5)) == list(range(5))
-    assert time.monotonic() - started < 8  # one after the other would take 10 s
     assert len({entry["pid"] for entry in rig.received()}) == 4  # one server a connection
     ids = {f"tc_{b}_{n}" for b in range(4) for n in range(5)}
     assert {event["tool_call_id"] for event in rig.data("tool.decision")} == ids
@@ -226,10 +224,10 @@ def test_a_large_answer_reaches_a_slow_reader_whole_and_stops_nobody_else(rig: "
     rig.wait_for("assay.tool.answered")
     for number in range(5):  # while nobody reads the big one
         other.call(number, "echo", {}, f"tc_{number}")
-        assert other.receive(3)["id"] == number
+        assert other.receive()["id"] == number
     for _ in range(2):
         time.sleep(0.1)
-        assert len(slow.receive(20)["result"]["content"][0]["text"]) == 10_000_000
+        assert len(slow.receive()["result"]["content"][0]["text"]) == 10_000_000
 
 
 def test_requests_of_the_server_are_relayed_and_only_their_answers_pass(rig: "Rig") -> None:
@@ -249,18 +247,19 @@ def test_requests_of_the_server_are_relayed_and_only_their_answers_pass(rig: "Ri
 def test_an_id_in_flight_cannot_be_used_again(rig: "Rig") -> None:
     """Otherwise one answer could be taken for that of another call."""
     bridge = rig.start().bridge()
-    bridge.call(1, "slow", {"seconds": 0.5}, "tc_1")
+    bridge.call(1, "meet", {"count": 2}, "tc_1")
     bridge.call(1, "echo", {}, "tc_2")
     assert bridge.receive() == {
         "jsonrpc": "2.0",
         "id": None,
         "error": {"code": -32600, "message": "refused by the policy proxy: id_in_use"},
     }
+    bridge.call(2, "meet", {"count": 2}, "tc_3")
+    assert {bridge.receive()["id"] for _ in range(2)} == {1, 2}
+    bridge.call(1, "echo", {}, "tc_4")
     assert bridge.receive()["id"] == 1
-    bridge.call(1, "echo", {}, "tc_3")
-    assert bridge.receive()["id"] == 1
-    assert [event["tool_call_id"] for event in rig.data("tool.answered")] == ["tc_1", "tc_3"]
-    assert len(rig.forwarded()) == 2
+    assert {event["tool_call_id"] for event in rig.data("tool.answered")} == {"tc_1", "tc_3", "tc_4"}
+    assert len(rig.forwarded()) == 3
 
 
 def test_what_is_forwarded_is_what_was_judged(rig: "Rig") -> None:
