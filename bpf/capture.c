@@ -48,7 +48,8 @@ struct scratch {
 #define SLOT_CALL 0
 #define SLOT_EXEC 1
 #define SLOT_ATTACH 2
-#define SLOTS 3
+#define SLOT_ENTER 3
+#define SLOTS 4
 
 BPF_PERCPU_ARRAY(scratches, struct scratch, SLOTS);
 BPF_PERCPU_ARRAY(counters, u64, KINDS * COUNTS);
@@ -242,7 +243,9 @@ static __always_inline void submit(struct scratch *s) {
   }
   count(kind, COUNT_SUBMITTED);
   if (r->flags & FLAG_TRUNCATED) count(kind, COUNT_TRUNCATED);
-  if ((r->flags & FLAG_UNREADABLE) && r->result != -14 /* EFAULT */)
+  /* Of a call that has just begun, nobody knows yet whether it can read them. */
+  if ((r->flags & FLAG_UNREADABLE) && r->result != -14 /* EFAULT */ &&
+      !(r->where & WHERE_ENTRY))
     count(kind, COUNT_UNREADABLE);
 }
 
@@ -343,6 +346,7 @@ static __always_inline struct scratch *prepare(u64 regs, s64 ret,
   fill(r, kind, task);
   place(r, current_role());
   if (part) r->where |= WHERE_PART2;
+  if (rule->enter) r->flags |= FLAG_ENTERED;
   r->syscall = nr;
   r->result = ret;
   r->a0 = rule->constant ? 01101 : argument(regs, rule->a0);
@@ -363,6 +367,40 @@ static __always_inline struct scratch *prepare(u64 regs, s64 ret,
   else if (rule->dirfd)
     s->path = path_of(s, task, argument(regs, rule->dirfd));
   return s;
+}
+
+/* Append a name and its NUL to s->raw. */
+static __always_inline void add_name(struct scratch *s, u64 user) {
+  u64 at = s->raw_len & (2 * RMAX - 1);
+  if (!user) return;
+  long n = string_from_user(&s->r, &s->raw[at], user);
+  if (n > 0) s->raw_len = at + (n & (2 * RMAX - 1));
+}
+
+/*
+ * A call that takes names has begun. What they say now, and what they say when
+ * it returns, must be the same: otherwise nobody knows what the kernel read.
+ */
+int sys_enter(void *ctx) {
+  if (!in_slice()) return 0;
+  u64 task = bpf_get_current_task();
+  u64 regs = (u64)bpf_task_pt_regs(bpf_get_current_task_btf());
+  u32 nr = rd8(regs, OFF_pt_regs__orig_ax);
+  if (rd4(task, OFF_task_struct__thread_info_status) & 2) return 0;
+  struct syscall_rule *rule = rules.lookup(&nr);
+  if (!rule || !rule->enter) return 0;
+  struct scratch *s = begin(rule->kind, SLOT_ENTER);
+  if (!s) return 0;
+  struct record *r = &s->r;
+  fill(r, rule->kind, task);
+  place(r, current_role());
+  r->where |= WHERE_ENTRY;
+  r->syscall = nr;
+  if (rule->how) from_user(r, &r->a0, 24, argument(regs, rule->how));
+  add_name(s, argument(regs, rule->name));
+  if (rule->name2) add_name(s, argument(regs, rule->name2));
+  submit(s);
+  return 0;
 }
 
 static __always_inline int returned(void *ctx, u64 regs, s64 ret) {

@@ -29,11 +29,13 @@
 #define FLAG_OBJECT 64     /* walked is the object itself, not the base of raw */
 #define FLAG_ARGS_CUT 256  /* argv did not fit: not a loss of capability */
 #define FLAG_CHANGED 512   /* user memory said one thing, the kernel did another */
+#define FLAG_ENTERED 1024  /* at its start, this call gave a record with WHERE_ENTRY */
 
 /* where: role in bits 0-1 (0 harness, 1 subject, 2 tools) */
 #define WHERE_ROLE 3
 #define WHERE_SETUP 16     /* before the start boundary of the role */
 #define WHERE_PART2 32     /* second name of a two-name operation */
+#define WHERE_ENTRY 64     /* at the start of a call: its names, a NUL after each */
 
 struct record {
   u64 time_ns;             /* CLOCK_MONOTONIC */
@@ -86,5 +88,5 @@ struct syscall_rule {
   u8 when;                 /* 0 always, 1 failed only */
   u8 a2;
   u8 constant;             /* 1: a0 is open's flags for creat */
-  u8 unused;
+  u8 enter;                /* 1: its names are looked at when it begins, too */
 };

@@ -6,10 +6,12 @@ docs/adr/0006-hooks-that-lose-nothing.md says why.
 from enum import StrEnum
 
 from harness.capture import bpf
+from harness.capture.syscalls import ENTERED
 from harness.evidence.model import Role
 from harness.host.kernel import TRACEFS
 
-SYS_EXIT = TRACEFS / "events" / "raw_syscalls" / "sys_exit"  # its classic tracepoint
+_EVENTS = TRACEFS / "events"  # the classic tracepoints
+ENTER = "sys_enter"
 RAW = ("sched_process_exec", "sched_process_fork", "sched_process_exit", "cgroup_attach_task")
 # Tail calls, each with its prog array and its place in it.
 AFTER_CALL = ("finish", "second")
@@ -38,7 +40,18 @@ class CallHook(StrEnum):
         """Hook the loaded program for as long as the descriptor is open."""
         if self is CallHook.RAW_TRACEPOINT:
             return bpf.open_raw_tracepoint("sys_exit", program)
-        return bpf.open_tracepoint(SYS_EXIT, program)
+        return bpf.open_tracepoint(_EVENTS / "raw_syscalls" / "sys_exit", program)
+
+    def attach_enter(self, program: int) -> list[int]:
+        """Hook the program to the start of calls that take names; these alone, so that others cost nothing.
+
+        Where programs of single calls can be preempted, as raw ones can, it is hooked to all of them.
+        """
+        if self is CallHook.TRACEPOINT:
+            return [bpf.open_tracepoint(_EVENTS / "raw_syscalls" / "sys_enter", program)]
+        folders = [_EVENTS / "syscalls" / f"sys_enter_{name}" for name in ENTERED.values()]
+        # a call that this kernel does not have has no event
+        return [bpf.open_tracepoint(folder, program) for folder in folders if folder.exists()]
 
 
 def call_hook() -> CallHook:
@@ -57,4 +70,4 @@ def network_functions() -> dict[str, tuple[Role, int]]:
     }
 
 
-FUNCTIONS = (*(hook.value for hook in CallHook), *RAW, *AFTER_CALL, *AFTER_EXEC, *network_functions())
+FUNCTIONS = (*(hook.value for hook in CallHook), ENTER, *RAW, *AFTER_CALL, *AFTER_EXEC, *network_functions())

@@ -57,6 +57,7 @@ class Program:
         for number, rule in X86_64.items():
             self._maps["rules"].update(_u32(number), rule.packed())
         called = bpf.load_program(hook.program_type, hook.value, code[hook.value])
+        entered = bpf.load_program(bpf.TRACEPOINT, hooks.ENTER, code[hooks.ENTER])
         traced = {name: bpf.load_program(bpf.RAW_TRACEPOINT, name, code[name]) for name in hooks.RAW}
         tails = [
             self._tail_calls("call_programs", hooks.AFTER_CALL, hook.program_type, code),
@@ -67,9 +68,9 @@ class Program:
             for name, (role, kind) in hooks.network_functions().items()
         ]
         sockets = [program for _, _, program in self._network]
-        self._programs = [called, *traced.values(), *tails[0], *tails[1], *sockets]
+        self._programs = [called, entered, *traced.values(), *tails[0], *tails[1], *sockets]
         self._links = [bpf.open_raw_tracepoint(name, program) for name, program in traced.items()]
-        self._links.append(hook.attach(called))
+        self._links += [hook.attach(called), *hook.attach_enter(entered)]
         self.facts = BuildFacts(
             digest=found.digest,
             btf_digest=btf_digest(),

@@ -11,7 +11,7 @@ from pathlib import Path
 from attrs import Factory, frozen
 
 from harness.contracts.bounds import MAX_NAME_BYTES
-from harness.evidence.model import KernelRecord, Kind, Role
+from harness.evidence.model import ENTRY, KernelRecord, Kind, Role
 
 Keep = Callable[[KernelRecord], bool]
 RECORD_H = Path(__file__).resolve().parents[2] / "bpf" / "record.h"
@@ -75,10 +75,12 @@ _FIELDS = [
 ]
 if list(LAYOUT.names) != _FIELDS:
     raise ValueError(f"{RECORD_H} and records.py disagree about struct record")
-_ROLE, _SETUP, _PART2 = (LAYOUT.constants[f"WHERE_{name}"] for name in ("ROLE", "SETUP", "PART2"))
+_ROLE, _SETUP, _PART2, _ENTRY = (
+    LAYOUT.constants[f"WHERE_{name}"] for name in ("ROLE", "SETUP", "PART2", "ENTRY")
+)
 # Every value of `where` as (role, setup, part), None without a role.
 _PLACES = tuple(
-    (_ROLES[where & _ROLE], bool(where & _SETUP), int(bool(where & _PART2)))
+    (_ROLES[where & _ROLE], bool(where & _SETUP), ENTRY if where & _ENTRY else int(bool(where & _PART2)))
     if where & _ROLE < len(_ROLES)
     else None
     for where in range(256)

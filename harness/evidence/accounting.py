@@ -9,6 +9,7 @@ from harness.contracts.companion import CaptureCounts, ClassCounts, Identity, Ki
 from harness.evidence.classify import Classified, EventClass
 from harness.evidence.layers import LayerProblem
 from harness.evidence.model import (
+    ENTRY,
     CaptureAccounting,
     ChannelLog,
     Flag,
@@ -19,7 +20,7 @@ from harness.evidence.model import (
     Observation,
     Role,
 )
-from harness.evidence.operations import unpaired
+from harness.evidence.operations import name_codes, unpaired
 from harness.evidence.processes import Processes
 from harness.evidence.syscalls import EFAULT
 
@@ -36,6 +37,7 @@ LOSSES = frozenset(
         "truncated",
         "unreadable",
         "changed",
+        "entry_missing",
         SKIPPED,
     }
 )
@@ -228,8 +230,9 @@ def _record_codes(
     for record in records:
         flags |= record.flags
         # A string that the kernel could not read either took part in nothing.
-        if record.flags & Flag.UNREADABLE and record.result != -EFAULT:
+        if record.flags & Flag.UNREADABLE and record.result != -EFAULT and record.part != ENTRY:
             yield "unreadable"
+    yield from name_codes(operations)
     yield from _true(
         ("truncated", bool(flags & Flag.TRUNCATED)),
         ("changed", bool(flags & Flag.CHANGED)),

@@ -50,6 +50,10 @@ class Flag(IntEnum):
     MMAP_EXEC = 128  # reserved
     ARGS_CUT = 256  # argv did not fit: not a loss of a capability
     CHANGED = 512  # user memory said one thing, the kernel did another
+    ENTERED = 1024  # at its start, this call gave a record of its names
+
+
+ENTRY = 2  # `part` of a record that was made when its call began
 
 
 class KernelRecord(NamedTuple):
@@ -61,7 +65,8 @@ class KernelRecord(NamedTuple):
     raw     the name as the program passed it: failed opens and executions, path operations;
             for a successful execution the name it was called by; for SOCK the sockaddr bytes;
             for NET the 4 or 16 address bytes; for ATTACH the destination cgroup path.
-    part    0, or 1 for the second name of rename, link (the new name).
+    part    0, or 1 for the second name of rename, link (the new name), or ENTRY: made when the call began,
+            `raw` being all its names with a NUL after each, `args` those of openat2.
     args    (a0, a1, a2): OPEN flags, mode, resolve; PATH the operation's mode or flags;
             FORK child's in-container pid, 1 if a new process (0 a thread), child's host pid;
             EXIT exit code (as in task_struct), 1 if the whole thread group is gone;

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from harness.evidence import syscalls
 from harness.evidence.addresses import COMMON, Address, endpoint, family_name, sockaddr
-from harness.evidence.model import Flag, KernelRecord, Kind, Role
+from harness.evidence.model import ENTRY, Flag, KernelRecord, Kind, Role
 from harness.evidence.paths import normal, path_of, without_numbers
 from harness.evidence.processes import Processes, execution, is_execution
 
@@ -90,30 +90,77 @@ def unpaired(operations: Iterable[Operation]) -> int:
 
 
 def _parts(operation: Operation) -> set[int]:
-    return {record.part for record in operation.records}
+    return {record.part for record in operation.records} - {ENTRY}
+
+
+def name_codes(operations: Iterable[Operation]) -> Iterator[str]:
+    """What is wrong with names that only the agent's memory has: they must be there, and the same, when the
+    call begins and when it returns. A call that could not read them either (EFAULT) did nothing with them.
+    """
+    for operation in operations:
+        first = operation.first
+        begun = next((record for record in operation.records if record.part == ENTRY), None)
+        if first.part == ENTRY or (begun is None and first.flags & Flag.ENTERED and first.result >= 0):
+            yield "entry_missing"
+        elif begun is not None and first.result != -syscalls.EFAULT:
+            if begun.flags & Flag.UNREADABLE:
+                yield "unreadable"
+            elif not _same_names(begun, operation.records):
+                yield "changed"
+
+
+def _same_names(begun: KernelRecord, records: Iterable[KernelRecord]) -> bool:
+    ended = sorted((r for r in records if r.part != ENTRY), key=attrgetter("part"))
+    if ended[0].kind is Kind.OPEN and begun.args != ended[0].args:
+        return False
+    if any(record.flags & (Flag.UNREADABLE | Flag.OBJECT) for record in ended):
+        return True  # said by itself, or by the kernel's object
+    return begun.raw.split(b"\0")[:-1] == [record.raw for record in ended if record.raw or begun.raw]
 
 
 def _of_thread(stream: Sequence[KernelRecord], processes: Processes) -> Iterator[Operation]:
+    """What one thread did; the record of a call's start is the second one of its operation."""
     at = 0
     while at < len(stream):
-        record = stream[at]
-        taken = 1
-        if record.kind is Kind.OPEN:  # by far the most
-            yield _open(record, processes)
-        elif record.kind is Kind.NET:
-            taken = _hooked(stream, at)
-            yield from _network_group(stream[at : at + taken], processes)
-        elif record.kind is Kind.SOCK:
-            yield _socket_call(record, processes)
-        elif record.kind is Kind.PATH:
-            taken = 2 if _is_second_name(record, stream[at + 1 : at + 2]) else 1
-            yield _path_operation(stream[at : at + taken], processes)
-        elif record.kind is Kind.EXEC:
-            yield _exec(record, processes)
-        else:
-            name = syscalls.operation_name(record.syscall, 0)
-            yield _named(name, [record], processes, syscalls.outcome_of(record.result))
+        begun = stream[at] if stream[at].part == ENTRY else None
+        if begun is not None:
+            at += 1
+            if not _returned(begun, stream[at : at + 1]):
+                name = syscalls.operation_name(begun.syscall, begun.args[0])
+                yield _named(name, [begun], processes, UNKNOWN_RESULT)
+                continue
+        taken, operations = _next(stream, at, processes)
         at += taken
+        if begun is None:
+            yield from operations
+            continue
+        for operation in operations:  # one
+            first, *others = operation.records
+            yield evolve(operation, records=(first, begun._replace(result=first.result), *others))
+
+
+def _returned(begun: KernelRecord, following: Sequence[KernelRecord]) -> bool:
+    """Is what follows the same call's return?"""
+    return bool(following) and (following[0].syscall, following[0].part) == (begun.syscall, 0)
+
+
+def _next(stream: Sequence[KernelRecord], at: int, processes: Processes) -> tuple[int, Iterable[Operation]]:
+    """How many records from `at` on belong together, and the operations that they are."""
+    record = stream[at]
+    if record.kind is Kind.OPEN:  # by far the most
+        return 1, (_open(record, processes),)
+    if record.kind is Kind.NET:
+        taken = _hooked(stream, at)
+        return taken, _network_group(stream[at : at + taken], processes)
+    if record.kind is Kind.SOCK:
+        return 1, (_socket_call(record, processes),)
+    if record.kind is Kind.PATH:
+        taken = 2 if _is_second_name(record, stream[at + 1 : at + 2]) else 1
+        return taken, (_path_operation(stream[at : at + taken], processes),)
+    if record.kind is Kind.EXEC:
+        return 1, (_exec(record, processes),)
+    name = syscalls.operation_name(record.syscall, 0)
+    return 1, (_named(name, [record], processes, syscalls.outcome_of(record.result)),)
 
 
 def _without_restarts(operations: Iterable[Operation]) -> Iterator[Operation]:

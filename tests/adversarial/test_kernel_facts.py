@@ -182,3 +182,90 @@ os.open("/workspace/f", os.O_RDWR)
     )
     found = {(line["access"], line["outcome"]) for line in archive.operations("open", "/workspace/f")}
     assert found == {("read", "EINTR"), ("read_write", "ok")}
+
+
+def test_a_name_that_lies_in_the_file_it_cuts_is_not_told_as_another(watch: Watch) -> None:
+    """After truncate() its own name is shorter: what the kernel read is what was there before."""
+    archive = watch(
+        LIBC
+        + """
+fd = os.open("/workspace/ab", os.O_CREAT | os.O_RDWR)
+os.write(fd, b"z" * 64)
+page = mmap.mmap(fd, 64)
+page[:14] = b"/workspace/ab" + bytes(1)
+at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+assert libc.truncate(ctypes.c_void_p(at), ctypes.c_long(len("/workspace/a"))) == 0
+assert os.fstat(fd).st_size == 12
+os._exit(0)
+""",
+        ends=3,
+        unclean=("changed",),
+    )
+    assert [line["outcome"] for line in archive.kernel if line["operation"] == "truncate"] == ["ok"]
+
+
+SWAPS = """
+import threading, time
+os.mkdir("/workspace/d")
+name = ctypes.create_string_buffer(b"/workspace/d/one", 32)
+done = False
+def swap():
+    while not done:
+        name.raw = b"/workspace/d/one".ljust(32, b"\\0")
+        name.raw = b"/workspace/d/two".ljust(32, b"\\0")
+other = threading.Thread(target=swap)
+other.start()
+for _ in range(20000): libc.mkdir(name, 0o755); libc.rmdir(name)
+done = True
+other.join()
+"""
+
+
+def test_names_that_are_swapped_all_the_time_are_caught(watch: Watch) -> None:
+    watch(LIBC + SWAPS, ends=3, unclean=("changed",))
+
+
+def test_a_name_that_was_not_there_when_the_call_began_is_not_clean(watch: Watch) -> None:
+    """The page comes from a file and nobody has touched it yet: what the kernel then read, nobody knows."""
+    watch(
+        LIBC
+        + """
+with open("/workspace/names", "wb") as file: file.write(bytes(1 << 20) + b"/workspace/made\\0")
+fd = os.open("/workspace/names", os.O_RDONLY)
+page = mmap.mmap(fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+at = ctypes.addressof(ctypes.c_char.from_buffer(page)) + (1 << 20)
+assert libc.mkdir(ctypes.c_void_p(at), 0o755) == 0
+os._exit(0)
+""",
+        ends=3,
+        unclean=("unreadable",),
+    )
+
+
+def test_honest_operations_on_names_are_clean_and_told_once(watch: Watch) -> None:
+    """All that take names; names that are not there, not readable, too long, relative, empty and null."""
+    archive = watch(
+        LIBC
+        + """
+os.chdir("/workspace")
+os.mkdir("d"); os.rename("d", "e"); os.symlink("e", "s"); os.mkfifo("f"); os.link("f", "g")
+os.truncate(os.open("t", os.O_CREAT | os.O_RDWR) and "t", 7); os.chmod("t", 0o600); os.utime("t")
+os.unlink("g"); os.rmdir("e")
+folder = os.open("/workspace", os.O_RDONLY)
+os.mkdir("d", dir_fd=folder); os.rename("d", "e", src_dir_fd=folder, dst_dir_fd=folder)
+os.utime(os.open("t", os.O_RDONLY))
+for call in (lambda: os.rename("no", "where"), lambda: os.unlink("x" * 300), lambda: os.rmdir("")):
+    try: call()
+    except OSError: pass
+assert libc.syscall(87, ctypes.c_void_p(8)) == -1 and ctypes.get_errno() == 14
+assert libc.syscall(82, b"t", ctypes.c_void_p(8)) == -1 and ctypes.get_errno() == 14
+assert libc.syscall(188, b"t", b"user.x", b"1", 1, 0) in (0, -1)
+os.memfd_create("m")
+""",
+    )
+    assert archive.actions("/workspace/e") == {
+        ("create", "done", ("subject",)),
+        ("delete", "done", ("subject",)),
+    }
+    assert [line["outcome"] for line in archive.operations("rename", "/workspace/no")] == ["ENOENT"]
+    assert len(archive.operations("truncate", "/workspace/t")) == 1

@@ -24,6 +24,7 @@ def test_each_program_that_builds_records_in_a_slot_has_one_of_its_own() -> None
         "SLOT_CALL": {"prepare", "second", "finish"},  # one chain of tail calls, from one hook
         "SLOT_EXEC": {"sched_process_exec", "finish_exec"},
         "SLOT_ATTACH": {"cgroup_attach_task"},
+        "SLOT_ENTER": {"sys_enter"},
     }
     assert uses["begin"] == set()
 

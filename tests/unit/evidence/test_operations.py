@@ -3,9 +3,10 @@
 import pytest
 
 from harness.evidence.addresses import endpoint, sockaddr
-from harness.evidence.model import Flag, Kind, Role
-from harness.evidence.operations import Operation, build_operations, unpaired
+from harness.evidence.model import ENTRY, Flag, KernelRecord, Kind, Role
+from harness.evidence.operations import Operation, build_operations, name_codes, unpaired
 from harness.evidence.paths import hex_if_lossy, normal, path_of, text
+from harness.evidence.processes import read_processes
 from harness.evidence.syscalls import outcome_of
 from tests.unit.evidence.build import AGENT, CREAT, Trace, inet, unix
 
@@ -335,3 +336,47 @@ def test_an_endpoint_has_one_name_however_it_is_written(data: bytes, told: tuple
     port = (7001).to_bytes(2, "big")
     family, gap = ((2, b""), (10, bytes(4)))[len(data) == 16]
     assert sockaddr(family.to_bytes(2, "little") + port + gap + data) == hooked
+
+
+def _call(*parts: KernelRecord) -> Operation:
+    records = tuple(record._replace(seq=seq, tid=7) for seq, record in enumerate(parts))
+    (operation,) = build_operations(records, read_processes(()))
+    return operation
+
+
+def _named(part: int, raw: bytes, *, flags: int = 0, result: int = 0) -> KernelRecord:
+    return KernelRecord(
+        0, 1, Kind.PATH, 82, Role.SUBJECT, False, 9, 7, 9, 7, result, flags, part, b"", raw
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("begun", "first", "second", "code"),
+    [
+        (_named(ENTRY, b"/a\0/b\0"), {}, {}, set()),
+        (_named(ENTRY, b"/x\0/b\0"), {}, {}, {"changed"}),
+        (_named(ENTRY, b"/a\0/x\0"), {}, {}, {"changed"}),
+        (_named(ENTRY, b"/a\0/x\0"), {"result": -2}, {"result": -2}, {"changed"}),
+        (_named(ENTRY, b"/b\0", flags=Flag.UNREADABLE), {}, {}, {"unreadable"}),
+        (_named(ENTRY, b"/b\0", flags=Flag.UNREADABLE), {"result": -14}, {"result": -14}, set()),
+        (None, {"flags": Flag.ENTERED}, {}, {"entry_missing"}),
+        (None, {"flags": Flag.ENTERED, "result": -1}, {"result": -1}, set()),  # seccomp comes before
+        (None, {}, {}, set()),  # of a build that did not look
+    ],
+)
+def test_names_must_be_the_same_when_a_call_begins_and_when_it_returns(
+    begun: KernelRecord | None, first: dict[str, int], second: dict[str, int], code: set[str]
+) -> None:
+    ended = _named(0, b"/a", **first), _named(1, b"/b", **second)
+    operation = _call(*(() if begun is None else (begun,)), *ended)
+    assert (operation.path, operation.path2) == (b"/a", b"/b")
+    assert len(operation.records) == 2 + (begun is not None)
+    assert {record.result for record in operation.records} == {first.get("result", 0)}
+    assert set(name_codes([operation])) == code
+    assert unpaired([operation]) == 0
+
+
+def test_a_call_that_was_not_seen_to_return_is_told_and_not_clean() -> None:
+    operation = _call(_named(ENTRY, b"/a\0/b\0"))
+    assert (operation.name, operation.path, operation.outcome) == ("rename", None, "unknown")
+    assert set(name_codes([operation])) == {"entry_missing"}
