@@ -18,9 +18,9 @@ from tests.hosts import boot
 from tests.hosts.roots import ROOT
 from tests.hosts.systems import SYSTEMS
 
-GATES = ("kernel-only", "kernel-policy", "openai-agents")
+# with their runs; of the third, which takes minutes where it is emulated, the kit's replay is the second
+GATES = {"kernel-only": 2, "kernel-policy": 2, "openai-agents": 1}
 KITS = ("kernel-only", "openai-agents", "gemini-google-genai")
-RUNS = 2
 
 
 @frozen
@@ -55,7 +55,9 @@ STEPS = {
     "enter": "env -i PATH=/usr/bin:/bin HOME=/root ./enter true && "
     'said=$(env -i PATH=/usr/bin:/bin HOME=/root ./enter true 2>&1) && echo "$said" && test -z "$said"',
     "doctor": "./enter assay-runner doctor",
-    "gates": f"./enter assay-runner gate {' '.join(GATES)} --runs {RUNS} -o $OUT/gates",
+    "gates": " && ".join(
+        f"./enter assay-runner gate {gate} --runs {n} -o $OUT/gates" for gate, n in GATES.items()
+    ),
     "capture": f"{_PYTEST} tests/linux/test_capture.py",
     "loss": f"{_PYTEST} tests/faults/test_loss_counters.py tests/faults/test_ring_drops.py",
     "oracle": f"{_PYTEST} tests/linux/test_oracle.py",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tests.hosts.boot import Accelerator
-from tests.hosts.matrix import GATES, KITS, ROWS, RUNS, RowDone, StepDone
+from tests.hosts.matrix import GATES, KITS, ROWS, RowDone, StepDone
 
 _HEAD = """# Where it runs
 
@@ -20,7 +20,7 @@ _STEPS = """
 |---|---|
 | enter | `PATH=/usr/bin:/bin ./enter true`, without a network; the second call must say nothing |
 | doctor | `assay-runner doctor` |
-| gates | `{gates}`, {runs} runs each |
+| gates | {gates} |
 | capture | `tests/linux/test_capture.py`: exact counts, two unpaced producers, back-pressure |
 | loss | `tests/faults/test_loss_counters.py` and `test_ring_drops.py`: each way to lose a record is told |
 | oracle | `tests/linux/test_oracle.py`: eBPF and strace tell the same, call for call |
@@ -54,6 +54,7 @@ def page(rows: Sequence[RowDone], how: Accelerator) -> str:
     chosen = (
         "KVM carries the machines." if how.name == "kvm" else f"The machines were emulated: {how.reason}."
     )
+    gates = ", ".join(f"`{name}` ({'one run' if n == 1 else f'{n} runs'})" for name, n in GATES.items())
     parts = [
         _HEAD.format(how=chosen),
         _machines(rows),
@@ -61,7 +62,7 @@ def page(rows: Sequence[RowDone], how: Accelerator) -> str:
         _verdicts(rows),
         "\n## Evidence\n\n",
         _evidence(rows),
-        _STEPS.format(gates=" ".join(GATES), runs=RUNS, kits=", ".join(KITS), emulated=emulated),
+        _STEPS.format(gates=gates, kits=", ".join(KITS), emulated=emulated),
         _FOOT,
     ]
     if troubles := [row for row in rows if row.trouble]:
