@@ -116,4 +116,4 @@ if __name__ == "__main__":
         raise SystemExit(main(sys.argv[1:]))
     except AssayError as error:
         sys.stderr.write(f"{error}\n")
-        raise SystemExit(5) from None
+        raise SystemExit(error.exit_code) from None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from harness.errors import EnvironmentUnfitError
+from harness.errors import EnvironmentUnfitError, InputError
 from tests.hosts import store
 from tests.hosts.roots import Disk, cache_disk, root_disk
 from tests.hosts.systems import CGROUPS, System
@@ -130,8 +130,10 @@ def run_job(
 ) -> Done:
     """Boot, run the folder `job` with `tree` as its `src`, fill `out`; what the guest does raises nothing."""
     disk = root_disk(machine.system)
-    cache = cache_disk()
     chosen = accelerator(disk)
+    if machine.system.one_cpu and machine.cpus > 1 and chosen.name != "kvm":
+        raise InputError(f"{machine.system.name} has one emulated CPU", hint="leave out --cpus")
+    cache = cache_disk()
     with store.scratch("machine") as folder:
         _pack(job, tree, folder / "job")
         with (folder / "out").open("wb") as blank:

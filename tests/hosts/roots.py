@@ -86,6 +86,7 @@ def _make_root(system: System, aside: Path) -> None:
     with (aside / "log").open("wb") as log:
         _run(log, "tar", "-C", str(root), "--numeric-owner", "-xf", str(base / "root.tar"))
         (root / "etc/apt/apt.conf.d/90archive").write_text(_OLD_ARCHIVE, encoding="ascii")
+        (root / "etc/dpkg/dpkg.cfg.d/90quick").write_text("force-unsafe-io\n", encoding="ascii")
         kernel_suite = f"{system.suite}-backports" if system.backports else system.suite
         arguments = ("-c", _CHROOT, "sh", str(root), str(ROOT), str(aside), system.suite, kernel_suite)
         _run(log, *ALONE, "/bin/sh", *arguments)
