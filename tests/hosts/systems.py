@@ -2,7 +2,7 @@
 
 from attrs import frozen
 
-# What an emulated CPU is at most for Linux 7.x: of newer ones it has the bits of some features, and not these.
+# What an emulated CPU is at most for Linux 7.x: newer models show bits of features that they do not have.
 _PLAIN = "Skylake-Client-v4"
 
 
