@@ -39,7 +39,8 @@ def pack(
     image = save_image(client, runspec.image_id, scratch, tag=runspec.image, state=state)
     for digest, path in image.files.items():
         check_layer_tar(path, f"layer {digest} of {runspec.image}")
-    planned(found, inputs=inputs, policy=policy, layers=[path for _, path in image.layers])
+    layers = [path for _, path in image.layers]
+    planned(found, inputs=inputs, policy=policy, config=image.config, layers=layers)
     parts: dict[str, Part] = {
         ARCHIVE: build_archive(found.archive.members),
         IMAGE_CONFIG: image.config,

@@ -2,15 +2,27 @@
 
 import hashlib
 import json
+import os
+from functools import partial
 from pathlib import Path
 
 from attrs import evolve, frozen
 
 from harness.errors import InputError
 from harness.evidence.assemble import RunContext
-from harness.evidence.control import CONTROL, DECISIONS_SOCKET, MCP_SOCKET, SDK_SOCKET
+from harness.evidence.control import DECISIONS_SOCKET, MCP_SOCKET, SDK_SOCKET
 from harness.evidence.image import RunImage
 from harness.evidence.model import Role
+from harness.evidence.programs import (
+    BRIDGE,
+    ENTRY,
+    PROXY,
+    SERVER,
+    SHEBANG_BYTES,
+    Program,
+    resolve,
+    shebang,
+)
 from harness.policy.check import check_policy
 from harness.spec import Fixture, RunSpec, SubjectSpec, ToolsSpec
 
@@ -93,8 +105,40 @@ class Plan:
             workspace=self.tools.workspace if self.tools else "none",
             inputs=input_digests(self.inputs) if self.inputs else {},
             input_folders=empty_folders(self.inputs) if self.inputs else (),
-            control_prefix=CONTROL,
+            programs=self._programs(),
         )
+
+    def _programs(self) -> tuple[Program, ...]:
+        """The declared programs, as they are in the image and the inputs; those that are there."""
+        files = self.image.files
+        if files is None:
+            return ()
+        agent, tools = (env.get("PATH", self.image.search) for env in (self.env, self.tools_env))
+        wanted = [(ENTRY, self.subject.command, agent)]
+        if self.tools is not None:
+            wanted += [
+                (BRIDGE, BRIDGE_COMMAND, agent),
+                (PROXY, self.proxy_command, tools),
+                (SERVER, self.tools.server, tools),
+            ]
+        found = (
+            resolve(part, command, files, search, partial(_from_inputs, self.inputs))
+            for part, command, search in wanted
+        )
+        return tuple(program for program in found if program is not None)
+
+
+def _from_inputs(inputs: Path | None, path: bytes) -> tuple[bytes, bytes | None] | None:
+    """A program of the work folder (harness.evidence.programs.FromWorkspace)."""
+    if inputs is None:
+        return None
+    root = inputs.resolve()
+    file = (root / os.fsdecode(path.removeprefix(WORKSPACE.encode())).lstrip("/")).resolve()
+    if not (file.is_relative_to(root) and file.is_file() and file.stat().st_mode & 0o111):
+        return None
+    with file.open("rb") as data:
+        first = data.read(SHEBANG_BYTES)
+    return os.fsencode(f"{WORKSPACE}/{file.relative_to(root)}"), shebang(first)
 
 
 def plan_fixture(fixture: Fixture, image: RunImage, *, run_id: str | None) -> Plan:

@@ -1,5 +1,6 @@
 """Does a measured run again from its kit, and compares bytes; the run itself is `harness.run.measure`."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -27,10 +28,10 @@ from harness.contracts.replay_kit import (
 from harness.engine.borrowed_images import borrowed_image
 from harness.engine.file_list import image_files
 from harness.engine.image_archive import SavedImage
-from harness.engine.saved_images import files_of
+from harness.engine.layer_files import contents_of
 from harness.errors import AssayError, EnvironmentUnfitError, InputError, VerificationError
 from harness.evidence.assemble import runspec_document
-from harness.evidence.image import RunImage
+from harness.evidence.image import RunImage, search_of
 from harness.plan import Plan
 from harness.policy.check import check_policy
 from harness.run import Measured, measure
@@ -80,6 +81,7 @@ def open_kit(path: Path, scratch: Path, admit: Admit) -> ReadyKit:
             found,
             inputs=_laid_out(kit, files, scratch / "inputs"),
             policy=files.get(POLICY),
+            config=files[IMAGE_CONFIG].read_bytes(),
             layers=[layer for _, layer in layers],
         )
     except AssayError as error:
@@ -106,11 +108,13 @@ def differences(expected: Archive, replayed: Archive) -> tuple[ReplayDifference,
     )
 
 
-def planned(found: KitContents, *, inputs: Path | None, policy: Path | None, layers: Sequence[Path]) -> Plan:
+def planned(
+    found: KitContents, *, inputs: Path | None, policy: Path | None, config: bytes, layers: Sequence[Path]
+) -> Plan:
     """The archive's run as a plan; its own runspec.json would have the same bytes as the archive's.
 
-    `layers` are the image's, lowest first. InputError where this version of the program would run it
-    otherwise, VerificationError if the image has other files than the archive says.
+    `config` and `layers` are the image's, lowest first. InputError where this version of the program would
+    run it otherwise, VerificationError if the image has other files than the archive says.
     """
     runspec, place = found.runspec, f"{found.archive.place}: {RUNSPEC}"
     _check_declarations(runspec, place)
@@ -130,7 +134,8 @@ def planned(found: KitContents, *, inputs: Path | None, policy: Path | None, lay
     )
     plan.spec.validate()
     if runspec.image_files_sha256 is not None:
-        files = image_files(files_of(layers))
+        contents = contents_of(layers)
+        files = image_files(contents.lines, contents.scripts)
         if files.sha256 != runspec.image_files_sha256:
             raise VerificationError(
                 "FileListDigestMismatch",
@@ -138,7 +143,8 @@ def planned(found: KitContents, *, inputs: Path | None, policy: Path | None, lay
                 place=f"{place} at /image_files_sha256",
                 hint="the archive is of another image, or another version of assay-runner made it",
             )
-        plan = evolve(plan, image=evolve(plan.image, files=files))
+        env = (json.loads(config).get("config") or {}).get("Env") or ()
+        plan = evolve(plan, image=evolve(plan.image, files=files, search=search_of(env)))
     data = to_bytes(unstructure(runspec_document(plan.context())))
     differing = first_divergence(found.archive.members[RUNSPEC], data, RUNSPEC)
     if differing is not None:

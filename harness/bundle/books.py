@@ -37,6 +37,7 @@ from harness.evidence.health import derive_health
 from harness.evidence.host_view import PLACES
 from harness.evidence.layers import tool_call_ids
 from harness.evidence.model import Kind, Role
+from harness.evidence.tripwires import CODES, tripped
 
 # Codes that stand there just when they follow; the others have causes that the archive does not hold.
 _FOLLOWING = (
@@ -44,6 +45,7 @@ _FOLLOWING = (
     "ring_drops", "oversized", "kernel_fault", "decode_errors", "recursion_misses", "sentinel_missing",
     "left_slice", "compat_syscall", "io_uring_used", "unlabelled_process", "slice_not_empty",
     "kernel:", "decisions:left_out", "sdk:left_out",
+    *CODES,
 )  # fmt: skip
 
 
@@ -144,6 +146,8 @@ def _required(contents: Contents, books: AccountingV1, spec: RunSpecDocV1) -> se
     codes |= {f"boundary_missing:{role}" for role in roles if role not in books.capture.boundaries}
     if books.unlabelled:
         codes.add("unlabelled_process")
+    if spec.programs is not None:
+        codes |= tripped(contents.v1.lines())
     return codes | set(_tripped(contents)) | _proxy_code(contents)
 
 

@@ -338,11 +338,8 @@ def _head(model: KernelEventV1, process: str | None = None) -> bytes:
 def _head_of(model: KernelEventV1) -> bytes:
     """Under which the line is held: which process it was matters to attribution, to the process tree and to
     what is plumbing, and those speak of few lines."""
-    if (
-        model.event_class == EventClass.EVIDENCE
-        or model.operation == "exec"
-        or model.process == FIRST_OF_TOOLS
-    ):
+    kept = model.operation in ("connect", "exec") or model.process == FIRST_OF_TOOLS
+    if kept or model.event_class == EventClass.EVIDENCE:
         return _head(model)
     return _head(model, "")
 

@@ -4,22 +4,28 @@ import re
 from collections.abc import Iterator
 
 from harness.bundle.contents import Contents
-from harness.bundle.kernel_lines import FIRST_OF_TOOLS, V0Fact
+from harness.bundle.kernel_lines import V0Fact
+from harness.bundle.line_classes import LineClasses
 from harness.bundle.meaning_layers import short
 from harness.bundle.problem import Problem
 from harness.contracts import companion
 from harness.contracts.canonical import sha256_of, to_bytes
-from harness.contracts.companion import AccountingV1, CapabilitySurfaceV1, KernelEventV1, RunSpecDocV1
+from harness.contracts.companion import (
+    AccountingV1,
+    CapabilitySurfaceV1,
+    KernelEventV1,
+    ProcessTreeV1,
+    RunSpecDocV1,
+)
 from harness.contracts.converter import unstructure
 from harness.contracts.kernel_event import EXEC, OPENAT
 from harness.contracts.manifest import KERNEL
-from harness.evidence.addresses import COMMON, FAMILIES
-from harness.evidence.classify import TELEMETRY, Context, EventClass, v0_telemetry
+from harness.evidence.addresses import FAMILIES
+from harness.evidence.classify import EventClass
 from harness.evidence.host_view import place_at
 from harness.evidence.kernel_v0 import BOTH_NAMES, NETWORK_IDS, OTHER_IDS
 from harness.evidence.model import Role
 from harness.evidence.operations import FILE_TYPES, SEEN, UNKNOWN_RESULT, access_of, flag_names
-from harness.evidence.paths import within
 from harness.evidence.surface_v1 import is_network, surface_v1, wants_change
 from harness.evidence.syscalls import (
     ACCESS,
@@ -31,7 +37,6 @@ from harness.evidence.syscalls import (
     is_outcome,
 )
 
-_COMMON_FAMILIES = frozenset(FAMILIES[number] for number in COMMON)
 _FLAGS = (*(name for _, name in FLAG_NAMES), "unlinked")
 _OPENS = frozenset({"open", "create"})
 _OPERATIONS = frozenset(OPERATIONS.values()) | {"cgroup_attach", "compat_syscall"}
@@ -68,12 +73,7 @@ def short_bytes(entry: bytes) -> str:
 def line_problems(contents: Contents) -> Iterator[Problem]:
     """Each line's words are of the vocabulary, and its class is the one that such an operation has."""
     spec = contents.document(companion.RUNSPEC, RunSpecDocV1)
-    context = Context(
-        spec.runtime_roots,
-        {Role(role): commands for role, commands in spec.plumbing.items() if role in _ROLES},
-        volatile=spec.volatile,
-    )
-    known_image = spec.image_files_sha256 is not None
+    classes = LineClasses(spec, contents.document(companion.PROCESSES, ProcessTreeV1).processes)
     books = contents.document(companion.ACCOUNTING, AccountingV1)
     for line in contents.v1.lines():
         where = _shown(line)
@@ -86,7 +86,7 @@ def line_problems(contents: Contents) -> Iterator[Problem]:
         for text, hexed in ((line.path, line.path_hex), (line.path2, line.path2_hex)):
             if hexed is not None and not _hex_fits(text, hexed):
                 yield _line(where, "a hex form of its name", hexed)
-        wanted = _classes(line, context, known_image)
+        wanted = classes.of(line)
         if books.host_view is not None and _is_host_view(line):
             wanted = frozenset()
         if line.event_class not in wanted:
@@ -164,58 +164,6 @@ def _hex_fits(text: str | None, hexed: str) -> bool:
         return False
     lossy = raw.decode("utf-8", "replace")
     return raw.hex() == hexed and lossy == text and lossy.encode() != raw
-
-
-def _classes(  # noqa: PLR0911 - one return a class, as harness.evidence.classify lists them
-    line: KernelEventV1, context: Context, known_image: bool
-) -> frozenset[str]:
-    """The classes that such a line may have: one, none for an operation that is counted and not told."""
-    if line.operation in ("cgroup_attach", "compat_syscall"):
-        return frozenset({EventClass.TRIPWIRE})
-    if line.operation.startswith("io_uring"):
-        return frozenset({EventClass.TRIPWIRE} if line.outcome == "ok" else ())
-    if line.operation == "socket" and line.family in _COMMON_FAMILIES:
-        return frozenset()
-    if line.operation == "chdir":
-        return frozenset({EventClass.DIRECTORY_CHANGE})
-    if _plumbing(line, context):
-        return frozenset({EventClass.DECLARED_PLUMBING})
-    if line.access is None or line.path is None:
-        return frozenset({EventClass.EVIDENCE})
-    path = line.path.encode() if line.path_hex is None else bytes.fromhex(line.path_hex)
-    looks = not wants_change(line.access, line.flags or ())
-    told = line.role != Role.SUBJECT or "*" in line.path or line.path not in context.volatile
-    if looks and line.operation == "open" and line.path.startswith(("/proc/", "/sys/")) and not told:
-        return frozenset()
-    if looks and within(path, *context.runtime_roots):
-        return frozenset({EventClass.EVIDENCE} if known_image and line.outcome == "ok" else ())
-    if line.role == Role.SUBJECT and line.path in context.volatile:
-        return frozenset({EventClass.EVIDENCE, *TELEMETRY})  # its own name decided, the glob stands for it
-    return frozenset({v0_telemetry(path) or EventClass.EVIDENCE})
-
-
-def _plumbing(line: KernelEventV1, context: Context) -> bool:
-    """As harness.evidence.classify has it, from what is told of the operation."""
-    if line.operation == "exec":
-        commands = context.plumbing_commands.get(Role(line.role), ()) if line.role in _ROLES else ()
-        return line.outcome == "ok" and any(_runs(line, command, context) for command in commands)
-    target = line.path if line.family is None else line.address if line.family == "unix" else None
-    if target is None or not within(target.encode(), context.control_prefix):
-        return False
-    if line.role == Role.TOOLS:
-        return line.process == FIRST_OF_TOOLS
-    return line.role == Role.SUBJECT and line.operation == "connect"
-
-
-def _runs(line: KernelEventV1, command: tuple[str, ...], context: Context) -> bool:
-    called, argv = line.called or line.path or "", line.argv or ()
-    script = len(argv) - len(command) in (1, 2) and called == command[0]
-    if line.argv_cut or not (argv == command or (script and argv[-len(command) :] == command)):
-        return False
-    if "/" in command[0]:
-        return called == command[0]
-    rooted = within((line.path or "").encode(), *context.runtime_roots)
-    return rooted and called.rsplit("/", 1)[-1] == command[0]
 
 
 def v0_problems(contents: Contents) -> Iterator[Problem]:

@@ -113,6 +113,20 @@ class NetworkSealV1:
 
 
 @frozen(kw_only=True)
+class DeclaredProgram:
+    """A command of the run itself, as resolved in the image before the run.
+
+    part  "entry" (the agent), "bridge", "proxy" or "server"
+    path  the file that the kernel executes; of a script that of its last interpreter
+    argv  the arguments that it then has
+    """
+
+    part: str
+    path: str
+    argv: tuple[str, ...]
+
+
+@frozen(kw_only=True)
 class RunSpecDocV1:
     """companion/runspec.json: what replay needs to do the run again.
 
@@ -126,6 +140,8 @@ class RunSpecDocV1:
                         before it was recorded, which cannot be replayed for that reason
     network             "none", or "loopback": the agent was declared to talk to itself
     plumbing            per role, the commands that belong to the run itself, as argv
+    programs            what they are in the image: by that their executions are told as plumbing; left out by
+                        runs from before, which went by what a program was called
     volatile            globs that stand for names which the agent makes up anew in each run; files of /proc
                         and /sys which it may look at or not
     inputs              file below /workspace -> sha256 of its bytes before the run
@@ -154,6 +170,7 @@ class RunSpecDocV1:
     workspace: str
     volatile: tuple[str, ...] = required(())
     plumbing: dict[str, tuple[tuple[str, ...], ...]]
+    programs: tuple[DeclaredProgram, ...] | None = omittable()
     inputs: dict[str, Digest]
     input_folders: OrderedSet | None = omittable()
 

@@ -8,7 +8,7 @@ folders, 120000 links; content is the sha256 of a file, the target of a link, ""
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,14 +52,25 @@ def merged(lists: Iterable[Iterable[Listed]]) -> list[Listed]:
     return sorted(seen.values(), key=lambda line: os.fsencode(line.path))
 
 
-def image_files(lines: Iterable[Listed]) -> ImageFiles:
+def image_files(lines: Iterable[Listed], scripts: Mapping[str, str] | None = None) -> ImageFiles:
     """What evidence needs to know: every path as the kernel names it, and the digest of the list.
 
     Links are in it as well: the kernel gives a link's own path only to who opens the link itself.
+    `scripts`: path -> first line after "#!", of the programs that are scripts.
     """
     kept = list(lines)
     digest = hashlib.sha256(to_bytes(kept)).hexdigest()
-    return ImageFiles(f"sha256:{digest}", frozenset(b"/" + os.fsencode(line.path) for line in kept))
+    return ImageFiles(
+        f"sha256:{digest}",
+        frozenset(_absolute(line.path) for line in kept),
+        links={_absolute(line.path): os.fsencode(line.content) for line in kept if line.mode == LINK},
+        programs=frozenset(_absolute(line.path) for line in kept if line.mode == PROGRAM),
+        scripts={_absolute(path): os.fsencode(line) for path, line in (scripts or {}).items()},
+    )
+
+
+def _absolute(path: str) -> bytes:
+    return b"/" + os.fsencode(path)
 
 
 def first_difference(left: Iterable[Listed], right: Iterable[Listed]) -> str | None:

@@ -17,10 +17,12 @@ from harness.engine import file_list, layers
 from harness.engine.file_list import Listed
 from harness.engine.handles import engine_id, find_handle
 from harness.engine.image_archive import SavedImage, load_archive
+from harness.engine.layer_files import contents_of
 from harness.engine.layer_plans import LayerPlan, layer_plans
 from harness.engine.layers import ImageConfig, Layer
 from harness.engine.recipe import Recipe, load_recipe
 from harness.errors import VerificationError
+from harness.evidence.image import ImageFiles, search_of
 
 LABEL_IMAGE = "dev.assay.runner.image"
 LABEL_ROOTS = "dev.assay.runner.runtime_roots"
@@ -62,6 +64,20 @@ class BuiltImage:
     def files(self) -> list[Listed]:
         """What is at each path; VerificationError if a kept list is not what it was."""
         return file_list.merged(read_list(layer) for _, layer in self.parts)
+
+    def contents(self) -> ImageFiles:
+        """The same as evidence needs it."""
+        scripts: dict[str, str] = {}
+        for _, layer in self.parts:
+            for line in read_list(layer):
+                scripts.pop(line.path, None)
+            scripts |= _scripts(layer)
+        return file_list.image_files(self.files(), scripts)
+
+    @property
+    def search(self) -> str:
+        """PATH of its containers."""
+        return search_of(json.loads(self.config)["config"]["Env"])
 
 
 def ensure_image(client: Any, name: str, *, state: Path, fixtures: Path, progress: Progress) -> BuiltImage:
@@ -114,6 +130,22 @@ def read_list(layer: Layer) -> list[Listed]:
     """The file list beside a kept layer; VerificationError if it is not what it was."""
     layers.check_sha256(layer.list_path, layer.files.removeprefix("sha256:"), "FileListDigestMismatch")
     return file_list.from_bytes(layer.list_path.read_bytes())
+
+
+def _scripts(layer: Layer) -> dict[str, str]:
+    """First lines of the layer's scripts, by their paths; kept beside it: a list has digests alone."""
+    kept = layer.path.with_suffix(".scripts")
+    try:
+        said = json.loads(kept.read_bytes())
+        if said["layer"] == layer.digest:
+            return dict(said["scripts"])
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # not there, or of another version
+    scripts = contents_of([layer.path]).scripts
+    part = kept.with_name(f"{kept.name}.{os.getpid()}")
+    part.write_text(json.dumps({"layer": layer.digest, "scripts": scripts}), encoding="ascii")
+    part.rename(kept)
+    return scripts
 
 
 def find_list(digest: str, *, state: Path) -> list[Listed] | None:
@@ -186,7 +218,7 @@ def _remove_unused(folder: Path) -> None:
             if aside.stat().st_mtime >= oldest:  # but somebody just has
                 aside.rename(record)
     for gone in folder.glob("*.gone"):
-        for kind in (".tar", ".files"):
+        for kind in (".tar", ".files", ".scripts"):
             gone.with_suffix(kind).unlink(missing_ok=True)
         gone.unlink()
 

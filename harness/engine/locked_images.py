@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import frozen
 
-from harness.engine.file_list import first_difference, image_files
+from harness.engine.file_list import first_difference
 from harness.engine.handles import engine_id, remember
 from harness.engine.image_lock import (
     LOCK_NAME,
@@ -95,8 +95,15 @@ def image_for_run(client: Any, folder: Path, *, state: State, progress: Progress
         _refuse_other(folder, lock, image, engine_id(client, image.tag))
     handle = load_image(client, image, progress=progress)
     remember(state, handle, image.id)
-    files = image_files(image.files())
-    return RunImage(image.tag, image.id, image.runtime_roots, locked, files, handle)
+    return RunImage(
+        image.tag,
+        image.id,
+        image.runtime_roots,
+        locked,
+        image.contents(),
+        handle=handle,
+        search=image.search,
+    )
 
 
 def refresh_lock(folder: Path, *, state: State, progress: Progress) -> tuple[ImageLock | None, ImageLock]:

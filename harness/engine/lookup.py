@@ -1,20 +1,20 @@
 """An image that is already in the engine, by whatever name the user knows it."""
 
-import json
 from typing import Any
 
 from docker.errors import APIError, ImageNotFound
 
+from harness.engine.kept_files import files_of_image
 from harness.engine.saved_images import image_identity
 from harness.errors import InputError
-from harness.evidence.image import RunImage
+from harness.evidence.image import RunImage, search_of
 from harness.host.state import State
 
-ROOTS_LABEL = "dev.assay.runner.runtime_roots"
+WHOLE = ("/",)  # whatever is in its file list is the image; its labels say nothing
 
 
 def find_image(client: Any, name: str, *, state: State) -> RunImage:
-    """With the runtime roots that its label declares. InputError if the engine does not have it."""
+    """With its file list, which is computed once. InputError if the engine does not have it."""
     try:
         image = client.images.get(name)
     except (ImageNotFound, APIError):
@@ -23,9 +23,7 @@ def find_image(client: Any, name: str, *, state: State) -> RunImage:
             place="--image",
             hint="load it first (`docker load`); nothing is pulled from anywhere",
         ) from None
-    try:
-        roots = json.loads((image.labels or {}).get(ROOTS_LABEL, "[]"))
-    except ValueError:
-        roots = []
-    declared = tuple(root for root in roots if isinstance(root, str) and root.startswith("/"))
-    return RunImage(name, image_identity(client, state, image.id), declared, handle=image.id)
+    env = (image.attrs.get("Config") or {}).get("Env") or ()
+    identity = image_identity(client, state, image.id)
+    files = files_of_image(client, identity, state=state)
+    return RunImage(name, identity, WHOLE, files=files, handle=image.id, search=search_of(env))

@@ -10,7 +10,6 @@ import hashlib
 import json
 import platform
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,9 +17,7 @@ from docker.errors import DockerException
 
 from harness.bundle.kit_contents import diff_ids
 from harness.contracts.canonical import sha256_of
-from harness.engine import file_list
 from harness.engine.answers import said
-from harness.engine.file_list import FILE, FOLDER, LINK, PROGRAM, Listed
 from harness.engine.handles import (
     engine_id,
     find_handle,
@@ -135,32 +132,6 @@ def _saved(whole: Path, folder: Path) -> SavedImage:
                 )
             layers.append((digest, path))
     return SavedImage(config, tuple(layers))
-
-
-def files_of(layers: Sequence[Path]) -> list[Listed]:
-    """What is at each path of an image that this program built (harness.engine.layers), from its layers.
-
-    EnvironmentUnfitError for entries that such a layer does not have.
-    """
-    return file_list.merged([_listed(path) for path in layers])
-
-
-def _listed(path: Path) -> list[Listed]:
-    with tarfile.open(path, "r:") as tar:
-        return [_line(tar, entry) for entry in tar]
-
-
-def _line(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Listed:
-    if entry.isreg():
-        data = tar.extractfile(entry)
-        assert data is not None, "it is a regular file"
-        digest = hashlib.sha256()
-        while chunk := data.read(_CHUNK):
-            digest.update(chunk)
-        return Listed(entry.name, PROGRAM if entry.mode & 0o111 else FILE, entry.size, digest.hexdigest())
-    if entry.isdir():
-        return Listed(entry.name, FOLDER, 0, "")
-    return Listed(entry.name, LINK, len(entry.linkname.encode("utf-8", "surrogateescape")), entry.linkname)
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:

@@ -44,6 +44,7 @@ LOSSES = frozenset(
 # ... those that say nothing about the kernel's view.
 OTHER_WITNESSES = (
     "decisions:", "sdk:", "missing_witness:", "network_seal:", "network_packets:", "proxy_", "engine_",
+    "control_touched:", "roles_crossed",
 )  # fmt: skip
 
 

@@ -13,7 +13,9 @@ from harness.contracts.bounds import MAX_CHANNEL_LINES, MAX_DOCUMENT, MAX_PROBLE
 from harness.contracts.canonical import ndjson, to_bytes
 from harness.contracts.companion import (
     AccountingV1,
+    DeclaredProgram,
     HostV1,
+    KernelEventV1,
     NetworkSealV1,
     RunSpecDocV1,
 )
@@ -33,7 +35,7 @@ from harness.evidence.accounting import (
     role_seal,
 )
 from harness.evidence.attribute import attribute, read_calls
-from harness.evidence.classify import Classified, Command, Context, EventClass, classify
+from harness.evidence.classify import Classified, Context, EventClass, classify
 from harness.evidence.correlate import correlate, surface
 from harness.evidence.health import derive_health
 from harness.evidence.image import RunImage
@@ -42,8 +44,12 @@ from harness.evidence.kernel_v1 import kernel_events_v1
 from harness.evidence.layers import PolicyLayer, SdkLayer, policy_layer, sdk_layer
 from harness.evidence.model import ChannelLog, Observation, Role, TooMuchError
 from harness.evidence.operations import Operation
+from harness.evidence.paths import text
+from harness.evidence.plumbing import subject_sockets
 from harness.evidence.processes import Processes, process_tree, read_processes
+from harness.evidence.programs import Command, Program
 from harness.evidence.surface_v1 import surface_v1
+from harness.evidence.tripwires import tripped
 from harness.spec import RunSpec
 
 _LEAST = 90  # bytes of an operation in companion/attribution.json, beside its names
@@ -56,6 +62,7 @@ class RunContext:
     tools_env      what the fixture set for the tools; None without tools, as is `tools_legacy`
     tools_legacy   the proxy answers server/discover itself
     plumbing       per role, argv of every program that belongs to the run itself
+    programs       what these are in the image
     network        "none", or "loopback" if the agent may talk to itself
     workspace      how the tools see /workspace: "ro", "rw", or "none" without tools
     volatile       globs for names that the agent makes up anew in each run
@@ -70,6 +77,7 @@ class RunContext:
     witnesses: tuple[str, ...]
     network: str = "none"
     plumbing: Mapping[Role, tuple[Command, ...]] = Factory(dict)
+    programs: tuple[Program, ...] = ()
     policy_sha256: str | None = None
     tools_server: Command | None = None
     tools_env: Mapping[str, str] | None = None
@@ -78,7 +86,6 @@ class RunContext:
     volatile: tuple[str, ...] = ()
     inputs: Mapping[str, str] = Factory(dict)
     input_folders: tuple[str, ...] = ()
-    control_prefix: str = "/run/assay"
 
     @property
     def run_id(self) -> str:
@@ -86,8 +93,14 @@ class RunContext:
 
     @property
     def classification(self) -> Context:
-        known = self.image.files.paths if self.image.files else None
-        return Context(self.image.runtime_roots, self.plumbing, self.control_prefix, known, self.volatile)
+        sockets = subject_sockets(tools=self.tools_server is not None, sdk="sdk" in self.witnesses)
+        return Context(
+            runtime_roots=self.image.runtime_roots,
+            programs=self.programs,
+            sockets=sockets,
+            image=self.image.files,
+            volatile=self.volatile,
+        )
 
 
 @frozen(kw_only=True)
@@ -123,6 +136,7 @@ class _Evidence:
     sdk: SdkLayer
     missing: tuple[str, ...]
     books: Books
+    lines: list[KernelEventV1]
 
 
 def assemble(observation: Observation, context: RunContext) -> Assembled:
@@ -131,7 +145,6 @@ def assemble(observation: Observation, context: RunContext) -> Assembled:
     TooMuchError for so many operations, processes or calls that the members would not fit into an archive.
     """
     evidence = _understand(observation, context)
-    _bound(evidence.classified)
     run_id, books = context.run_id, evidence.books
     policy_events, sdk_events = evidence.policy.events, evidence.sdk.events
     kernel_events = kernel_events_v0(run_id, evidence.classified)
@@ -188,8 +201,11 @@ def _understand(observation: Observation, context: RunContext) -> _Evidence:
     missing = _missing(context.witnesses, observation, policy, sdk)
     problems = problem_codes("decisions", observation.decisions, policy.problems)
     problems += problem_codes("sdk", observation.sdk_events, sdk.problems)
+    _bound(classified)
+    lines = kernel_events_v1(run_id, classified)
+    problems += tripped(lines)
     books = keep_books(observation, processes, classified, problems, missing)
-    return _Evidence(processes, classified, policy, sdk, missing, books)
+    return _Evidence(processes, classified, policy, sdk, missing, books, lines)
 
 
 def _bound(classified: Classified) -> None:
@@ -239,7 +255,7 @@ def _companion(observation: Observation, context: RunContext, evidence: _Evidenc
     calls = read_calls(_data(observation.decisions))
     seals = tuple(role_seal(seal) for seal in sorted(observation.seals, key=lambda seal: seal.role.value))
     host = HostV1(run_id=run_id, facts=dict(sorted(observation.host.items())))
-    lines = kernel_events_v1(run_id, evidence.classified)
+    lines = evidence.lines
     return {
         companion.ACCOUNTING: _document(_accounting(observation, run_id, evidence)),
         companion.ATTRIBUTION: _document(attribute(run_id, evidence.classified, calls)),
@@ -316,8 +332,15 @@ def runspec_document(context: RunContext) -> RunSpecDocV1:
         workspace=context.workspace,
         volatile=context.volatile,
         plumbing={role.value: commands for role, commands in sorted(context.plumbing.items())},
+        programs=tuple(_program(program) for program in context.programs),
         inputs=dict(sorted(context.inputs.items())),
         input_folders=sorted_unique(context.input_folders),
+    )
+
+
+def _program(program: Program) -> DeclaredProgram:
+    return DeclaredProgram(
+        part=program.part, path=text(program.path), argv=tuple(text(word) for word in program.argv)
     )
 
 

@@ -9,11 +9,11 @@ Precedence, first match wins:
   io_uring_refused   io_uring calls that the seccomp profile refused
   unaddressed        sends that name nobody, and making sockets of the usual families
   directory_change   chdir, fchdir
-  declared_plumbing  what the run itself needs: see `_is_plumbing`
+  declared_plumbing  what the run itself needs: harness.evidence.plumbing
   volatile_look      reads of a file of /proc or /sys that were declared to vary from run to run
   host_view          reads of kernel files that say how large the host is (harness.evidence.host_view)
-  image_runtime      a look (no write intent) inside a runtime root: one that failed, or one at what
-                     stands in the image's file list, if that is known
+  image_runtime      a look (no write intent) inside a runtime root: at what stands in the image's file
+                     list, or for what is not there
   loader .. dev      opens that the v0 taxonomy leaves out (contracts §4.6)
   evidence           everything else
   left_out           beyond a bound (harness.contracts.bounds): counted, and looked at by nobody
@@ -27,13 +27,14 @@ from enum import StrEnum
 from attrs import Factory, frozen
 
 from harness.evidence.host_view import place_of
-from harness.evidence.model import KernelRecord, Kind, Role
+from harness.evidence.image import MOUNTS, WRITABLE, ImageFiles
+from harness.evidence.model import Flag, KernelRecord, Kind, Role
 from harness.evidence.operations import Operation, addressed, build_operations
-from harness.evidence.paths import within
+from harness.evidence.paths import below, magic, normal, within
+from harness.evidence.plumbing import Plumbing
 from harness.evidence.processes import Processes
+from harness.evidence.programs import Program
 from harness.evidence.volatile import Volatile
-
-Command = tuple[str, ...]
 
 
 class EventClass(StrEnum):
@@ -82,6 +83,8 @@ _PREFIXES = {
     b"/sys/": EventClass.SYSFS,
     b"/dev/": EventClass.DEV,
 }
+_HOST_VIEWS = (b"/dev", b"/proc", b"/sys")  # names in them are the kernel's, but for links to anywhere
+_REFUSED = frozenset({"EACCES", "EPERM"})  # it is there
 _BUILDS = (b"/build/", b"/debug/", b"/release/")
 _TREE = frozenset({Kind.FORK, Kind.EXIT})
 _TRIPPING = frozenset({Kind.ATTACH, Kind.COMPAT})
@@ -106,19 +109,24 @@ UNTOLD = frozenset(
 class Context:
     """What was declared before the run.
 
-    runtime_roots      folders of the immutable image
-    plumbing_commands  per role, argv of entry point, bridge, proxy and MCP server
-    control_prefix     folder of the run's own sockets and of the policy
-    image_files        every path of the image, as the kernel names it; None: not known
-    volatile           globs for names that the agent makes up anew in each run, and the files of /proc and
-                       /sys that it may look at or not
+    runtime_roots  folders of the immutable image; "/": whatever is in its file list
+    programs       those of the run itself, as the kernel will tell them
+    sockets        the files of the control folder that the subject may connect to
+    image          what is in the image; None: not known, and nothing is taken for a part of it
+    volatile       globs for names that the agent makes up anew in each run, and the files of /proc and
+                   /sys that it may look at or not
     """
 
     runtime_roots: tuple[str, ...] = ()
-    plumbing_commands: Mapping[Role, tuple[Command, ...]] = Factory(dict)
-    control_prefix: str = "/run/assay"
-    image_files: frozenset[bytes] | None = None
+    programs: tuple[Program, ...] = ()
+    sockets: tuple[str, ...] = ()
+    image: ImageFiles | None = None
     volatile: tuple[str, ...] = ()
+
+    @property
+    def lookup_roots(self) -> tuple[str, ...]:
+        """Where a missing name says nothing. In an image as a whole it says what was sought."""
+        return tuple(root for root in self.runtime_roots if root != "/")
 
 
 @frozen
@@ -158,10 +166,10 @@ def classify(records: Iterable[KernelRecord], processes: Processes, context: Con
         else:
             counts[alone] += 1
     operations = []
-    volatile = Volatile(context.volatile)
+    volatile, plumbing = Volatile(context.volatile), Plumbing(context.programs)
     looks = Counter[str]()
     for operation in build_operations(measured, processes):
-        found = class_of(operation, context)
+        found = class_of(operation, context, plumbing)
         counts[found] += len(operation.records)
         if found is EventClass.HOST_VIEW:
             looks[place_of(operation) or ""] += 1
@@ -178,7 +186,7 @@ def _class_of_record(record: KernelRecord) -> EventClass | None:
     return EventClass.PROCESS if record.kind in _TREE else None
 
 
-def class_of(operation: Operation, context: Context) -> EventClass:
+def class_of(operation: Operation, context: Context, plumbing: Plumbing) -> EventClass:
     kind = operation.records[-1].kind
     if kind in _TRIPPING:
         return EventClass.TRIPWIRE
@@ -188,7 +196,7 @@ def class_of(operation: Operation, context: Context) -> EventClass:
         return EventClass.UNADDRESSED
     if operation.name == "chdir":
         return EventClass.DIRECTORY_CHANGE
-    if _is_plumbing(operation, context):
+    if _is_plumbing(operation, context, plumbing):
         return EventClass.DECLARED_PLUMBING
     if kind is Kind.OPEN and operation.path is not None:
         return _class_of_open(operation, operation.path, context)
@@ -200,21 +208,55 @@ def _class_of_open(operation: Operation, path: bytes, context: Context) -> Event
         return EventClass.VOLATILE_LOOK
     if place_of(operation) is not None:
         return EventClass.HOST_VIEW
-    if not operation.write and within(path, *context.runtime_roots):
-        return EventClass.IMAGE_RUNTIME if _may_be_image(operation, context) else EventClass.EVIDENCE
+    if not operation.write and not below(path, MOUNTS) and within(path, *context.runtime_roots):
+        return EventClass.IMAGE_RUNTIME if _is_image(operation, path, context) else EventClass.EVIDENCE
+    place = path if operation.done else _place(operation, context)
+    if place is None or below(place, WRITABLE):
+        return EventClass.EVIDENCE
     return v0_telemetry(path) or EventClass.EVIDENCE
 
 
-def _may_be_image(operation: Operation, context: Context) -> bool:
-    """Is what was looked at in a runtime root a part of the image? A file that has no name any more is
-    not: nothing can be removed from an image."""
-    if context.image_files is None or not operation.done:
-        return True
-    return operation.path in context.image_files and "unlinked" not in operation.flags
+def _is_image(operation: Operation, path: bytes, context: Context) -> bool:
+    """Is what was looked at a part of the image, or what was not found not there?
+
+    A file that has no name any more is not: nothing can be removed from an image.
+    """
+    if operation.done:
+        return context.image is not None and context.image.has(path) and "unlinked" not in operation.flags
+    place = _place(operation, context)
+    sought = place is not None and within(place, *context.lookup_roots) and not below(place, MOUNTS)
+    return sought and operation.outcome not in _REFUSED
+
+
+def _place(operation: Operation, context: Context) -> bytes | None:
+    """Where the name of a failed open leads, as far as that is certain.
+
+    Its text is the program's own: links in it, and ".." behind them, lead elsewhere than they say.
+    """
+    record, path = operation.records[-1], operation.path
+    raw = record.raw
+    if not raw or record.flags & Flag.DETACHED or path is None:
+        return None
+    if not raw.startswith(b"/"):
+        raw = record.walked + b"/" + raw
+    if below(path, _HOST_VIEWS):
+        straight = b".." not in raw.split(b"/") and not magic(normal(raw))
+        return path if straight else None
+    return context.image.place(raw) if context.image is not None else None
 
 
 def v0_telemetry(path: bytes) -> EventClass | None:
-    """The class of an opened path that v0 leaves out, None for evidence."""
+    """The class of an opened path that v0 leaves out, None for evidence.
+
+    Its names are those of what is installed: what anybody may have written himself is none of it.
+    """
+    if below(path, WRITABLE):
+        return None
+    return v0_taxonomy(path)
+
+
+def v0_taxonomy(path: bytes) -> EventClass | None:
+    """Contracts §4.6 to the letter, wherever it is."""
     if path in _EXACT:
         return _EXACT[path]
     for prefix, found in _PREFIXES.items():
@@ -232,39 +274,13 @@ def _is_volatile_look(operation: Operation, path: bytes, context: Context) -> bo
     return looks and path.startswith((b"/proc/", b"/sys/")) and os.fsdecode(path) in context.volatile
 
 
-def _is_plumbing(operation: Operation, context: Context) -> bool:
-    """The run's own needs, and no more: a declared command by its whole argv and its program; below
-    the control folder anything the proxy does, and connections of the subject. A server that talks
-    to the recorder, or an agent that lays hands on a socket file, is evidence.
-    """
+def _is_plumbing(operation: Operation, context: Context, plumbing: Plumbing) -> bool:
     if operation.name == "exec":
-        declared = context.plumbing_commands.get(operation.role, ())
-        return operation.done and any(_runs(operation, command, context) for command in declared)
-    target = _control_target(operation)
-    if target is None or not within(target, context.control_prefix):
+        if not operation.done:
+            return False
+        path, argv = operation.path or b"", operation.argv or ()
+        return plumbing.executed(operation.process, path, argv, cut=operation.argv_cut)
+    if operation.name != "connect" or operation.address is None or operation.address.family != "unix":
         return False
-    if operation.role is Role.TOOLS:
-        return operation.process == f"{Role.TOOLS}.0"
-    return operation.role is Role.SUBJECT and operation.name == "connect"
-
-
-def _control_target(operation: Operation) -> bytes | None:
-    if operation.address is None:
-        return operation.path
-    return operation.address.text.encode() if operation.address.family == "unix" else None
-
-
-def _runs(operation: Operation, command: Command, context: Context) -> bool:
-    """argv can say anything, so the program must be the declared one too: by its name, which the
-    read-only image fixes, or, for a name without a folder, by being found in a runtime root."""
-    called = operation.first.raw.partition(b"\0")[0]
-    wanted = tuple(argument.encode() for argument in command)
-    argv = operation.argv or ()
-    script = len(argv) - len(wanted) in (1, 2) and called == wanted[0]  # "#!" puts the interpreter first
-    if operation.argv_cut or not (argv == wanted or (script and argv[-len(wanted) :] == wanted)):
-        return False
-    if b"/" in wanted[0]:
-        return called == wanted[0]
-    program = operation.path or b""
-    rooted = within(program, *context.runtime_roots)
-    return rooted and called.rsplit(b"/", 1)[-1] == wanted[0]
+    socket = operation.address.text
+    return plumbing.may_connect(operation.process, socket, context.sockets, done=operation.done)

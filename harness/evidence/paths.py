@@ -16,6 +16,10 @@ ProcessName = Callable[[int], str]  # in-container pid, as seen by the record's 
 _PROC_PID = re.compile(rb"^/proc/(\d+)(?=/|$)")
 _PROC_THREAD = re.compile(rb"^(/proc/[^/]+/task)/\d+(?=/|$)")
 _DESCRIPTOR = re.compile(rb"^(/proc/[^/]+(?:/task/<thread>)?/(?:fd|fdinfo)|/dev/fd)/\d+(?=/|$)")
+# Links to objects of the kernel, whatever they say (proc_pid_fd(5) and its like), and /dev's to them.
+_MAGIC = re.compile(
+    rb"^/proc/[^/]+(?:/task/[^/]+)?/(?:cwd|exe|root|fd|map_files)(?:/|$)|^/dev/(?:fd|stdin|stdout|stderr)(?:/|$)"
+)
 _NAMELESS = re.compile(rb"/#\d+$")  # O_TMPFILE: its inode number
 
 
@@ -77,6 +81,11 @@ def without_numbers(path: bytes, name_of: ProcessName) -> bytes:
     return _DESCRIPTOR.sub(rb"\1/<fd>", path)
 
 
+def magic(path: bytes) -> bool:
+    """Does the normal `path` go through a link of the kernel that may lead anywhere?"""
+    return _MAGIC.search(path) is not None
+
+
 def text(path: bytes) -> str:
     """For people and for v0: bytes that are no UTF-8 become U+FFFD (contracts §4.3)."""
     return path.decode("utf-8", "replace")
@@ -89,6 +98,11 @@ def hex_if_lossy(path: bytes) -> str | None:
     except UnicodeDecodeError:
         return path.hex()
     return None
+
+
+def below(path: bytes, folders: tuple[bytes, ...]) -> bool:
+    """Is the normal `path` one of these, or below one?"""
+    return any(path == folder or path.startswith(folder + b"/") for folder in folders)
 
 
 def within(path: bytes, *folders: str) -> bool:

@@ -45,11 +45,11 @@ def new_run_id() -> str:
 
 
 def image_of(bench: Bench, name: str) -> RunImage:
-    """A fixture's image, in the bench's engine; what is in it is not told, so that reads of it are seen."""
+    """A fixture's image, in the bench's engine."""
     image = ensure_image(
         bench.client, name, state=bench.state.root, fixtures=FIXTURES, progress=bench.progress
     )
-    return RunImage(image.tag, image.id, image.runtime_roots)
+    return RunImage(image.tag, image.id, image.runtime_roots, files=image.contents(), search=image.search)
 
 
 def agent(bench: Bench, code: str, *, inputs: Path | None = None, deadline_s: float = 60.0) -> Plan:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.evidence.assemble import RunContext
 from harness.evidence.classify import Classified, Context, classify
-from harness.evidence.image import RunImage
+from harness.evidence.image import ImageFiles, RunImage
 from harness.evidence.model import (
     CaptureAccounting,
     ChannelLog,
@@ -22,18 +22,44 @@ from harness.evidence.model import (
     StampedLine,
 )
 from harness.evidence.processes import Processes, read_processes
+from harness.evidence.programs import Program
 from harness.spec import RunSpec
 
 RUN_ID = "run_test"
 ROOTS = ("/opt", "/usr", "/lib", "/lib64")
-IMAGE = RunImage("openai-agents", "sha256:" + "0" * 64, ROOTS)
 AGENT = ("/opt/node/bin/node", "/opt/app/agent.mjs")
 PYTHON = "/usr/bin/python3.11"
 BRIDGE = (PYTHON, "-I", "-S", "-B", "/opt/assay/bridge.py", "/run/assay/mcp/mcp.sock")
 PROXY = (PYTHON, "-I", "-S", "-B", "/opt/assay/proxy.py", "--", "/opt/node/bin/node", "/opt/app/server.mjs")
 SERVER = ("/opt/node/bin/node", "/opt/app/server.mjs")
 PLUMBING = {Role.SUBJECT: (AGENT, BRIDGE), Role.TOOLS: (PROXY, SERVER)}
-CONTEXT = Context(ROOTS, PLUMBING)
+
+
+def program(part: str, *argv: str, path: str = "") -> Program:
+    return Program(part, (path or argv[0]).encode(), tuple(word.encode() for word in argv))
+
+
+PROGRAMS = (
+    program("entry", *AGENT),
+    program("bridge", *BRIDGE),
+    program("proxy", *PROXY),
+    program("server", *SERVER),
+)
+FILES = ImageFiles(
+    "sha256:" + "3" * 64,
+    frozenset(
+        path.encode()
+        for path in (
+            "/etc", "/lib", "/lib64", "/opt", "/opt/app", "/opt/app/agent.mjs", "/opt/app/server.mjs",
+            "/opt/node", "/opt/node/bin", "/opt/node/bin/node", "/usr", "/usr/bin", "/usr/lib", "/usr/lib/x",
+            "/usr/lib/libc.so.6", "/usr/lib/python3.11", "/usr/lib/python3.11/encodings",
+            "/usr/lib/python3.11/encodings/__init__.py",
+        )
+    ),
+)  # fmt: skip
+SOCKETS = ("/run/assay/mcp/mcp.sock", "/run/assay/sdk/sdk.sock")
+IMAGE = RunImage("openai-agents", "sha256:" + "0" * 64, ROOTS, files=FILES)
+CONTEXT = Context(ROOTS, PROGRAMS, SOCKETS, FILES)
 OPENAT, OPENAT2, CREAT = 257, 437, 85
 
 
@@ -189,7 +215,8 @@ def context(**fields: Any) -> RunContext:
         "spec": RunSpec(command=AGENT, run_id=RUN_ID, agent_shim="openai-agents", env={"B": "2", "A": "1"}),
         "fixture": "openai-agents", "image": IMAGE, "deadline_s": 60.0,
         "witnesses": ("kernel", "policy", "sdk"),
-        "plumbing": PLUMBING, "policy_sha256": "sha256:" + "1" * 64, "tools_server": SERVER,
+        "plumbing": PLUMBING, "programs": PROGRAMS, "policy_sha256": "sha256:" + "1" * 64,
+        "tools_server": SERVER,
         "workspace": "ro", "inputs": {"policy-input.txt": "sha256:" + "2" * 64},
     }  # fmt: skip
     return RunContext(**(known | fields))
@@ -321,10 +348,6 @@ class Run:
             ],
             "tools.0": [
                 do("exec", PROXY),
-                do("opened", "/run/assay/policy/policy.toml", fd=fd),
-                do("named", 87, "/run/assay/mcp/mcp.sock", -2),
-                do("sock", 49, unix("/run/assay/mcp/mcp.sock")),
-                do("named", 90, "/run/assay/mcp/mcp.sock", args=(0o666, 0, 0)),
                 do("sock", 42, unix("/run/assay/decisions/decisions.sock")),
                 ("done", "listening"),
                 ("after", "connected"),
@@ -339,7 +362,7 @@ class Run:
             ],
             "tools.0.0": [
                 do("exec", SERVER),
-                do("opened", own("tools.0", "cgroup"), fd=fd),
+                do("opened", own("tools.0.0", "cgroup"), fd=fd),
                 do("opened", "/opt/app/server.mjs", fd=fd),
                 ("done", "server up"),
                 ("after", "decided"),

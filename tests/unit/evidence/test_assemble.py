@@ -79,7 +79,7 @@ def test_s5_companion() -> None:
     surface = document(clean, "companion/surface.json")
     assert [path["path"] for path in surface["paths"]] == [INPUT, POLICY_INPUT]
     assert surface["paths"][1]["actions"] == [{"action": "read", "result": "done", "roles": ["tools"]}]
-    assert "/proc/<tools.0>/cgroup" in [path["path"] for path in surface["telemetry"]]
+    assert "/dev/null" in [path["path"] for path in surface["telemetry"]]
     tree = document(clean, "companion/processes.json")["processes"]
     assert [node["process"] for node in tree] == ["subject.0", "subject.0.0", "tools.0", "tools.0.0"]
     classes = document(clean, "companion/accounting.json")["records"]["classes"]
@@ -162,7 +162,9 @@ def test_runspec_has_all_that_replay_needs() -> None:
     assert told["plumbing"]["tools"][1] == told["tools_server"]
     assert told["deadline_s"] == 60.0
     assert told["inputs"] == {"policy-input.txt": "sha256:" + "2" * 64}
-    assert (told["image_locked"], told["image_files_sha256"]) == (False, None)
+    assert (told["image_locked"], told["image_files_sha256"]) == (False, IMAGE.files and IMAGE.files.sha256)
+    assert [program["part"] for program in told["programs"]] == ["entry", "bridge", "proxy", "server"]
+    assert told["programs"][0]["path"] == told["programs"][0]["argv"][0]
 
 
 def test_the_image_list_decides_what_is_plumbing_and_its_digest_is_told() -> None:

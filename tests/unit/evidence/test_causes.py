@@ -13,6 +13,8 @@ HARNESS = Path(causes.__file__).parents[1]
 ROLES = ("subject", "tools")
 # Where codes are made, and how they stand there: what a code begins with, file, pattern.
 SOURCES = (
+    ("", "recorder/apart.py", r'yield "(proxy_\w+)"'),
+    ("", "evidence/tripwires.py", r'add\("(\w+)"\)'),
     ("decisions:", "recorder/channel.py", r'(?:fail|_flood)\("(\w+)"\)'),
     ("sdk:", "recorder/channel.py", r'(?:fail|_flood)\("(\w+)"\)'),
     ("decisions:", "evidence/layers.py", r'(?:_RefusedError|LayerProblem)\(\s*"(\w+)"'),
@@ -41,6 +43,7 @@ def codes() -> set[str]:
     found |= {
         f"{name}:{role}" for name in ("boundary_missing", "network_seal", "network_packets") for role in ROLES
     }
+    found |= {f"control_touched:{role}" for role in ROLES}
     found |= {f"missing_witness:{name}" for name in ("kernel", "policy", "sdk")}
     return found | {f"{layer}:{accounting.LEFT_OUT}" for layer in ("kernel", "decisions", "sdk")}
 

@@ -172,7 +172,7 @@ def test_surface_keeps_telemetry_apart_but_not_writes() -> None:
     trace = Trace()
     trace.opened("/proc/crypto")
     trace.opened("/dev/shm/x", 0o1)
-    trace.sock(42, unix("/run/assay/mcp/mcp.sock"))
+    trace.sock(42, unix("/run/assay/sdk/sdk.sock"))
     trace.exec(AGENT)
     found = surface(trace)
     assert [path.path for path in found.paths] == ["/dev/shm/x"]

@@ -12,7 +12,7 @@ from harness.bundle.kit_writer import Part, described, write_kit
 from harness.bundle.reader import read_archive
 from harness.bundle.writer import build_archive
 from harness.contracts import companion
-from harness.contracts.canonical import load_ndjson, ndjson, sha256_of
+from harness.contracts.canonical import load_json, load_ndjson, ndjson, sha256_of, to_bytes
 from harness.contracts.manifest import EVENTS
 from harness.contracts.replay_kit import (
     ARCHIVE,
@@ -23,14 +23,15 @@ from harness.contracts.replay_kit import (
     layer_file,
 )
 from harness.engine.file_list import image_files
+from harness.engine.layer_files import contents_of
 from harness.engine.layers import Entry, ImageConfig, Layer, config_bytes, write_layer
-from harness.engine.saved_images import files_of
 from harness.evidence.assemble import runspec_document
 from harness.evidence.image import RunImage
 from harness.plan import Plan
 from harness.spec import RunSpec, SubjectSpec, ToolsSpec
 from tests.unit.bundle.conftest import (
     RUN_ID,
+    Members,
     accounting,
     companion_members,
     document,
@@ -39,7 +40,9 @@ from tests.unit.bundle.conftest import (
 )
 
 TREE = {
+    "opt/node/bin/node": Entry(source=b"\x7fELF", executable=True),
     "usr/bin/agent": Entry(source=b"#!/bin/sh\n", executable=True),
+    "usr/bin/python3.11": Entry(source=b"\x7fELF", executable=True),
     "usr/lib/data": Entry(source=b"x" * 700),
     "bin": Entry(target="usr/bin"),
     "workspace": Entry(),
@@ -50,6 +53,27 @@ POLICY_FILE = Path(__file__).parents[3] / "runner-fixtures" / "kernel-policy" / 
 AGENT = ("/opt/node/bin/node", "/opt/app/agent.mjs")
 FILES = "/opt/app/node_modules/@modelcontextprotocol/server-filesystem/dist/index.js"
 SERVER = ("/opt/node/bin/node", FILES, "/workspace")
+
+
+def as_of_now(members: Members, proxy: tuple[str, ...]) -> Members:
+    """The golden run as it would be measured now: its proxy made its own socket, and read the policy."""
+    lines = load_ndjson(members[companion.KERNEL], companion.KERNEL)
+    tree = load_json(members[companion.PROCESSES], companion.PROCESSES)
+    for told in (*lines, *(image for node in tree["processes"] for image in node["execs"])):
+        if "/opt/assay/proxy.py" in told.get("argv", ()):
+            told["argv"] = list(proxy)
+    kept = [
+        line
+        for line in lines
+        if line["event_class"] != "declared_plumbing"
+        or line["operation"] == "exec"
+        or line["operation"] == "connect"
+    ]
+    in_order = sorted(({**line, "seq": 0} for line in kept), key=to_bytes)
+    return {
+        companion.KERNEL: ndjson({**line, "seq": seq} for seq, line in enumerate(in_order)),
+        companion.PROCESSES: to_bytes(tree),
+    }
 
 
 class Maker:
@@ -68,6 +92,7 @@ class Maker:
         self.config = config_bytes(ImageConfig({"PATH": "/usr/bin"}, {}), [self.layer])
         self.plan = self.planned()
         self.members[companion.RUNSPEC] = document(runspec_document(self.plan.context()))
+        self.members |= as_of_now(self.members, self.plan.proxy_command)
         self.members[companion.ACCOUNTING] = document(
             accounting(volatile=dict.fromkeys(self.plan.volatile, 0))
         )
@@ -78,6 +103,7 @@ class Maker:
         self.kit = self.booked()
 
     def planned(self) -> Plan:
+        contents = contents_of([path for _, path in self.layers])
         return Plan(
             spec=RunSpec(AGENT, RUN_ID, agent_shim="openai-agents", env={"A": "1"}),
             name="openai-agents",
@@ -86,10 +112,11 @@ class Maker:
                 sha256_of(self.config),
                 ("/lib", "/lib64", "/opt", "/usr"),
                 locked=True,
-                files=image_files(files_of([path for _, path in self.layers])),
+                files=image_files(contents.lines, contents.scripts),
+                search="/usr/bin",
             ),
             subject=SubjectSpec(command=AGENT),
-            witnesses=("kernel", "policy"),
+            witnesses=("kernel", "policy", "sdk"),
             volatile=("/tmp/agent/*.log",),
             inputs=self.inputs,
             tools=ToolsSpec(server=SERVER, legacy=True, env={"B": "2"}),
