@@ -157,6 +157,12 @@ def hosts(session: nox.Session) -> None:
 
 
 @nox.session
+def engines(session: nox.Session) -> None:
+    """Each row of docs/engines.md, with an engine of Debian's packages that the test starts (root)."""
+    session.run("python", "-m", "pytest", "-n", "0", "tests/engines", *session.posargs)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Damaged archives by the thousand: `nox -s soak -- COUNT [SEED]`; none may be accepted."""
     session.run("python", "-m", "tests.unit.bundle.mutate", *(session.posargs or ["100000"]))

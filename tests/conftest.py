@@ -17,7 +17,8 @@ settings.load_profile("any host")
 _ON_THE_MACHINE = ("tests/linux/", "tests/adversarial/", "tests/faults/", "tests/oracle/")
 # Two queues of much the same length. Gates' run ids are in one of them only, because a host has each id once.
 _GATES = tuple(
-    f"tests/linux/test_{name}.py" for name in ("declared_network", "gates", "oracle", "replay", "runtimes")
+    f"tests/linux/test_{name}.py"
+    for name in ("containerd_store", "declared_network", "gates", "oracle", "replay", "runtimes")
 )
 _MACHINE = (
     "tests/adversarial/",

@@ -22,7 +22,7 @@ FITS: dict[str, Any] = {
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The engine's root folder, without systemd; its cgroup2 has no controllers."""
     (tmp_path / "cgroup.controllers").write_text("\n")
-    monkeypatch.setattr(fitness.cgroup, "find_root", lambda: CgroupRoot(tmp_path))
+    monkeypatch.setattr("harness.host.cgroup.find_root", lambda: CgroupRoot(tmp_path))
     return tmp_path
 
 
