@@ -58,7 +58,6 @@ ROWS = (
     Row("sid", DOCKER, "28.5", "runc"),
     Row("sid", DOCKER, "28.5", "runc", containerd=True),
     Row("bookworm", PODMAN, "4.3", "runc"),
-    Row("bookworm", PODMAN, "4.3", "crun"),
     Row("trixie", PODMAN, "5.4", "runc"),
     Row("trixie", PODMAN, "5.4", "crun"),
     Row("sid", PODMAN, "5.8", "runc"),

@@ -21,7 +21,7 @@ from harness.host.state import State
 from harness.plan import FIXTURES
 from tests.engines.rows import Row
 
-FOREIGN = "assay-engine-test/foreign:1"
+FOREIGN = "localhost/assay-engine-test/foreign:1"  # podman 4.3 puts what has no registry there
 _BUILT = ("kernel-only", "kernel-policy")
 
 
