@@ -36,6 +36,11 @@ class Rule:
     problems: Callable[[Contents], Iterable[Problem]]
     missing: Callable[[Contents], str] = _nothing
 
+    @property
+    def checks(self) -> bool:
+        """Whether there is anything in an archive that the rule could be checked by."""
+        return self.problems is not _unchecked
+
 
 def _unchecked(_: Contents) -> Iterable[Problem]:
     return ()

@@ -25,7 +25,7 @@ class Cause:
 MISSING_ID = "missing_tool_call_id"  # no code of `unclean`: the policy's word for what it denies
 
 # By code, or by its beginning up to and with the colon.
-_WORDS = {
+WORDS = {
     "ring_drops": ("kernel records were lost: the ring was full", "measure again on a quieter host"),
     "oversized": ("kernel records were lost: they did not fit", _BUG),
     "kernel_fault": ("kernel records were lost: the kernel could not be read", _BUG),
@@ -111,7 +111,7 @@ _UNKNOWN = ("{rest}", "docs/limits.md says what makes a run unclean")
 def cause(code: str) -> Cause:
     """What the code means. One that nobody has put into words stands for itself."""
     family, colon, rest = code.partition(":")
-    text, hint = _WORDS.get(code) or _WORDS.get(f"{family}{colon}", _UNKNOWN)
+    text, hint = WORDS.get(code) or WORDS.get(f"{family}{colon}", _UNKNOWN)
     return Cause(code, text.format(rest=(rest or code).replace("_", " ")), hint)
 
 

@@ -60,6 +60,7 @@ def few_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+@pytest.mark.breaks("unclean:sdk:too_many_connections")
 @pytest.mark.usefixtures("few_descriptors")
 def test_more_connections_than_the_harness_has_descriptors(bench: Bench, tmp_path: Path) -> None:
     measured = measure(bench, with_tools(bench, CROWD, witnesses=("kernel", "sdk")))

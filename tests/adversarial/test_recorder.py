@@ -101,6 +101,9 @@ sys.stderr.write(subprocess.run(["/workspace/reach"], capture_output=True, text=
 READY = "os.chmod('/workspace/reach', 0o755)\ns = begin()\ncall(s, 'tc_1')\n"
 
 
+@pytest.mark.breaks(
+    "guard:policy_file", "guard:proxy_memory", "unclean:control_touched:", "unclean:proxy_looked_at"
+)
 def test_a_server_cannot_reach_the_proxy_nor_the_recorder_in_any_way(
     bench: Bench, plans: Plans, tmp_path: Path
 ) -> None:
@@ -117,6 +120,7 @@ def test_a_server_cannot_reach_the_proxy_nor_the_recorder_in_any_way(
     assert len(archive.members["layers/policy.ndjson"]) == 1
 
 
+@pytest.mark.breaks("guard:policy_socket")
 def test_an_agent_cannot_take_over_the_tools_socket(bench: Bench, plans: Plans, tmp_path: Path) -> None:
     agent = READY + "import subprocess; subprocess.run(['/workspace/reach'])\ncall(s, 'tc_2')\n"
     measured = measure(bench, plans(agent))
@@ -147,6 +151,7 @@ shadow()
 """
 
 
+@pytest.mark.breaks("guard:policy_socket")
 def test_a_server_that_listens_in_the_proxys_place_hears_nothing(
     bench: Bench, plans: Plans, tmp_path: Path
 ) -> None:
@@ -172,6 +177,7 @@ listen()
 """
 
 
+@pytest.mark.breaks("unclean:roles_crossed")
 def test_a_socket_in_the_work_folder_that_both_see_is_a_crossing(
     bench: Bench, plans: Plans, tmp_path: Path
 ) -> None:
@@ -217,6 +223,7 @@ def test_servers_may_open_their_own_standard_streams_by_name(
     assert told(measured, tmp_path).unclean == []
 
 
+@pytest.mark.breaks("unclean:proxy_not_apart")
 def test_a_proxy_with_the_agents_user_is_noticed(
     bench: Bench, plans: Plans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

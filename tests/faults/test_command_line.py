@@ -241,6 +241,7 @@ def test_an_interrupt_leaves_nothing(number: signal.Signals, code: int, bench: B
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.breaks("verify:LimitDistinctLines")
 def test_an_archive_that_nobody_would_take_is_said_to_be_one(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,7 @@ def start_and_die(state: State, before: frozenset[str], run_id: str, moment: str
     return died.stdout
 
 
+@pytest.mark.breaks("guard:killed_harness")
 @pytest.mark.alone  # whoever starts a run sweeps what dead ones left
 @pytest.mark.timeout(900)  # a dozen starts, each of which compiles the capture program
 def test_the_next_start_cleans_up_after_each_moment(bench: Bench, tmp_path: Path) -> None:

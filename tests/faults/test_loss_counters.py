@@ -176,6 +176,12 @@ DAMAGES: dict[str, tuple[Damage, set[str]]] = {
     "tools' boundary lost": (books(boundaries=frozenset({Role.SUBJECT})), {"boundary_missing:tools"}),
     "capture process died": (books(errors=("capture_process_died",)), {"capture:capture_process_died"}),
     "spool failed": (books(errors=("spool_failed",)), {"capture:spool_failed"}),
+    "sentinels lost at the start": (
+        books(errors=("opening_sentinels_lost",)),
+        {"capture:opening_sentinels_lost"},
+    ),
+    "ring never empty": (books(errors=("ring_not_drained",)), {"capture:ring_not_drained"}),
+    "too many records": (books(errors=("too_many_records",)), {"capture:too_many_records"}),
     # the records
     "a record removed": (
         record(is_open),
@@ -208,6 +214,10 @@ DAMAGES: dict[str, tuple[Damage, set[str]]] = {
     "a namespace not looked at": (field(seals=()), {"network_seal:subject", "network_seal:tools"}),
     "proxy failed": (field(tools=RoleOutcome(exit_code=1, signal=None)), {"proxy_failed"}),
     "proxy killed": (field(tools=RoleOutcome(exit_code=None, signal=9)), {"proxy_failed"}),
+    "proxy ended first": (
+        lambda o: evolve(o, tools=RoleOutcome(0, None, ended_ns=1), subject=evolve(o.subject, ended_ns=2)),
+        {"proxy_closed_early"},
+    ),
     "any other problem": (field(problems=("proxy_not_ready",)), {"proxy_not_ready"}),
     # the other witnesses
     "no decisions": (field(decisions=ChannelLog()), {"missing_witness:policy"}),
@@ -220,6 +230,24 @@ DAMAGES: dict[str, tuple[Damage, set[str]]] = {
 }
 
 
+@pytest.mark.breaks(
+    "unclean:kernel_fault",
+    "unclean:truncated",
+    "unclean:decode_errors",
+    "unclean:unlabelled_process",
+    "unclean:slice_not_empty",
+    "unclean:sentinel_missing",
+    "unclean:network_seal:",
+    "unclean:missing_witness:policy",
+    "unclean:decisions:closed_early",
+    "unclean:decisions:",
+    "unclean:recursion_misses",
+    "unclean:proxy_closed_early",
+    "unclean:capture:spool_failed",
+    "unclean:capture:opening_sentinels_lost",
+    "unclean:capture:ring_not_drained",
+    "unclean:capture:too_many_records",
+)
 @pytest.mark.parametrize("what", DAMAGES)
 def test_each_loss_makes_the_run_unclean(what: str, whole: Measured, tmp_path: Path) -> None:
     damage, codes = DAMAGES[what]

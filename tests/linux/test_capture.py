@@ -162,6 +162,7 @@ except FileNotFoundError: pass
     assert not any(c.truncated for c in accounting.kinds.values())
 
 
+@pytest.mark.breaks("counter:truncated")
 def test_a_path_that_does_not_fit_is_flagged(session: CaptureSession, slice_: Slice, tmp_path: Path) -> None:
     slice_.arm(session)
     slice_.run_code(
@@ -227,6 +228,7 @@ for family, address in ((_socket.AF_INET, '127.0.0.1'), (_socket.AF_INET6, '::1'
     assert len(exits) == 2
 
 
+@pytest.mark.breaks("unclean:left_slice")
 def test_leaving_the_slice_trips_the_wire(session: CaptureSession, slice_: Slice) -> None:
     slice_.arm(session)
     out = slice_.run_code(
@@ -245,6 +247,7 @@ print(child)
     assert [(r.pid, r.raw) for r in records if r.kind is Kind.ATTACH] == [(int(out), b"/")]
 
 
+@pytest.mark.breaks("unclean:compat_syscall", "unclean:io_uring_used")
 def test_what_seccomp_would_have_refused_is_seen(session: CaptureSession, slice_: Slice, probe: Path) -> None:
     """The tripwires behind the seal: here are no containers, so nothing stands in the way of these calls."""
     slice_.arm(session)

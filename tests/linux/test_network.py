@@ -59,6 +59,7 @@ def test_a_sealed_container_is_clean(sealed: tuple[int, Callable[[], NetworkSeal
     )
 
 
+@pytest.mark.breaks("guard:network")
 def test_a_second_link_is_reported(sealed: tuple[int, Callable[[], NetworkSeal]]) -> None:
     descriptor, finish = sealed
     _inside(descriptor, lambda route: route.link("add", ifname="side0", kind="veth", peer="side1"))
@@ -84,6 +85,7 @@ def test_a_foreign_address_is_reported(sealed: tuple[int, Callable[[], NetworkSe
     assert finish().problems == ("network_foreign_route: 198.51.100.7/32 table 255",)
 
 
+@pytest.mark.breaks("unclean:network_packets:")
 def test_a_packet_over_loopback_is_reported_after_the_container_is_gone(run: Run) -> None:
     container = run("packet")
     quiet = run("nap")

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve, frozen
 
+from harness.bundle import verify as stages
+from harness.bundle.codes import CODES
+from harness.bundle.contents import Contents
+from harness.bundle.meaning import RULES, Rule
+from harness.bundle.problem import Problem
 from harness.bundle.reader import read_archive
 from harness.bundle.verify import verify
 from harness.contracts import companion, manifest
@@ -159,27 +165,106 @@ def forgeries(members: Members, seen: set[str]) -> Iterator[tuple[str, str, str,
             )
 
 
+@frozen
+class Found:
+    """`accepted`: forgeries that passed (member, pattern, what was done); the others gave codes, by rules."""
+
+    accepted: set[tuple[str, str, str]]
+    codes: set[str]
+    rules: set[str]
+
+
+def noting(rule: Rule, broken: set[str]) -> Rule:
+    """The rule, which notes its name where it finds a problem."""
+
+    def problems(contents: Contents) -> Iterator[Problem]:
+        for problem in rule.problems(contents):
+            broken.add(rule.name)
+            yield problem
+
+    return evolve(rule, problems=problems)
+
+
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str, str]]:
-    """Forgeries that were accepted: member, pattern, what was done."""
-    folder = tmp_path_factory.mktemp("forged")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What came of all forgeries."""
+    broken: set[str] = set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "RULES", tuple(noting(rule, broken) for rule in RULES))
+        accepted, codes = forge_all(tmp_path_factory.mktemp("forged"))
+    return Found(accepted, codes, broken)
+
+
+def forge_all(folder: Path) -> tuple[set[tuple[str, str, str]], set[str]]:
     (folder / "layers").mkdir()
     (folder / "companion").mkdir()
-    accepted, count, seen = set(), 0, set[str]()
+    accepted, count, seen, codes = set(), 0, set[str](), set[str]()
     for archive in (S5, HIDDEN, GEMINI):
         members = dict(read_archive(archive).members)
         for member, name, done, data in forgeries(members, seen):
             for path, content in remake_manifests(members | {member: data}).items():
                 (folder / path).write_bytes(content)
             count += 1
-            if verify(folder).ok:
+            result = verify(folder)
+            codes |= {problem.code for problem in result.problems}
+            if result.ok:
                 accepted.add((member, name, done))
     assert count > 1000
-    return accepted
+    return accepted, codes
 
 
-def test_a_forged_value_is_caught_or_listed(found: set[tuple[str, str, str]]) -> None:
-    assert sorted(one for one in found if one[:2] not in NOT_DERIVABLE) == []
+def test_a_forged_value_is_caught_or_listed(found: Found) -> None:
+    assert sorted(one for one in found.accepted if one[:2] not in NOT_DERIVABLE) == []
+
+
+@pytest.mark.breaks(
+    "verify:ContractAccountingMismatch",
+    "verify:ContractAttributionMismatch",
+    "verify:ContractCorrelationMismatch",
+    "verify:ContractHealthMismatch",
+    "verify:ContractInvalidEvent",
+    "verify:ContractInvalidJson",
+    "verify:ContractKernelLayerMismatch",
+    "verify:ContractKernelLineMismatch",
+    "verify:ContractLineOrder",
+    "verify:ContractNetworkMismatch",
+    "verify:ContractPolicyMismatch",
+    "verify:ContractProcessMismatch",
+    "verify:ContractRunEventMismatch",
+    "verify:ContractRunIdMismatch",
+    "verify:ContractRunSpecMismatch",
+    "verify:ContractSchemaVersion",
+    "verify:ContractSequenceGap",
+    "verify:ContractSequenceStart",
+    "verify:ContractSurfaceMismatch",
+)
+def test_each_code_of_what_is_said_is_given(found: Found) -> None:
+    of_contents = {"contents", "run_ids", "sequence", "meaning"}
+    said = {
+        code for code, one in CODES.items() if of_contents & set(one.stages) and not code.startswith("Limit")
+    }
+    assert said - found.codes == set()
+
+
+@pytest.mark.breaks(
+    "rule:surface",
+    "rule:correlation",
+    "rule:health",
+    "rule:run_end",
+    "rule:policy_source",
+    "rule:accounting",
+    "rule:attribution",
+    "rule:companion_surface",
+    "rule:health_of_books",
+    "rule:kernel_layers",
+    "rule:kernel_lines",
+    "rule:network_seal",
+    "rule:processes",
+    "rule:run_events",
+    "rule:runspec",
+)
+def test_each_rule_finds_something(found: Found) -> None:
+    assert {rule.name for rule in RULES if rule.checks} - found.rules == {"network_claims"}  # see test_verify
 
 
 def test_the_list_is_in_the_limits() -> None:

@@ -57,6 +57,7 @@ def test_lines_of_any_length_cross_the_chunks(forge: Forge, monkeypatch: pytest.
         assert facts(read(forge(members))[0]) == whole
 
 
+@pytest.mark.breaks("verify:LimitLineBytes", "verify:LimitTotalEvents")
 def test_a_line_too_long_or_too_many_lines_are_refused(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
     members = dict(read_archive(S5).members)
     sdk = load_json(members[manifest.SDK].splitlines()[0], "line")

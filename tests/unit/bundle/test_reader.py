@@ -61,6 +61,7 @@ def test_an_extracted_folder_is_read(members: Members, tmp_path: Path) -> None:
     assert read_archive(tmp_path / "link").members == members
 
 
+@pytest.mark.breaks("verify:IntegrityIo")
 def test_a_folder_holds_known_regular_files_only(members: Members, tmp_path: Path) -> None:
     folder = extract(members, tmp_path / "x")
     sdk = folder / manifest.SDK
@@ -93,6 +94,7 @@ def test_nothing_to_read_is_bad_input(tmp_path: Path) -> None:
         read_archive(tmp_path / "none")
 
 
+@pytest.mark.breaks("verify:IntegrityGzip")
 def test_any_cut_is_noticed(archive: Path, tmp_path: Path) -> None:
     data = archive.read_bytes()
     cut = tmp_path / "cut.tar.gz"
@@ -200,6 +202,7 @@ def raw_tar(name: bytes, size: int) -> bytes:
     return with_field(bytes(block), 0, name.ljust(100, b"\0"))
 
 
+@pytest.mark.breaks("verify:SecurityAbsolutePath", "verify:SecurityPathTraversal", "verify:IntegrityTar")
 @pytest.mark.parametrize(
     ("name", "code"),
     [
@@ -224,6 +227,9 @@ def test_no_odd_name_gets_in(tmp_path: Path, name: bytes, code: str) -> None:
     assert code_of(path) == code
 
 
+@pytest.mark.breaks(
+    "verify:ContractMissingFile", "verify:ContractMissingManifest", "verify:ContractDuplicateFile"
+)
 def test_members_are_all_there_once_and_in_order(members: Members, tmp_path: Path, forge: Forge) -> None:
     for name in manifest.V0_MEMBERS:
         rest = {key: data for key, data in members.items() if key != name}
@@ -241,6 +247,7 @@ def test_members_are_all_there_once_and_in_order(members: Members, tmp_path: Pat
     assert code_of(forge({})) == "ContractMissingManifest"
 
 
+@pytest.mark.breaks("verify:LimitJsonDepth")
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -258,6 +265,9 @@ def test_a_manifest_of_another_form_is_refused(
     assert code_of(forge(members | {manifest.MANIFEST: data})) == code
 
 
+@pytest.mark.breaks(
+    "verify:LimitBundleBytes", "verify:LimitDecodeBytes", "verify:LimitFileSize", "verify:IntegrityZipBomb"
+)
 def test_sizes_are_bounded_before_they_are_unpacked(
     archive: Path, members: Members, tmp_path: Path, forge: Forge
 ) -> None:
@@ -278,6 +288,14 @@ def test_sizes_are_bounded_before_they_are_unpacked(
     folder = extract(members, tmp_path / "x")
     assert code_of(folder, Limits(decoded=1000)) == "LimitDecodeBytes"
     assert code_of(folder, Limits(document=300)) == "LimitFileSize"
+
+
+@pytest.mark.breaks("verify:LimitMembers")
+def test_a_tar_of_endless_headers_ends_early(members: Members, tmp_path: Path) -> None:
+    path = tmp_path / "many.tar.gz"
+    one = next(iter(members.items()))
+    path.write_bytes(gzip_bytes(tar_bytes([one] * 1000)))
+    assert code_of(path) == "LimitMembers"
 
 
 def test_what_is_unpacked_is_what_zlib_unpacks(

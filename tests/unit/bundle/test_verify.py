@@ -17,7 +17,9 @@ from harness.bundle.verify import CHECKS, Verification, check, verify
 from harness.bundle.writer import write_archive
 from harness.contracts import companion, manifest
 from harness.contracts.canonical import load_json, load_ndjson, ndjson, sha256_of, to_bytes
+from harness.contracts.converter import parse
 from harness.contracts.correlation import SEVERAL_POLICY_EVENTS
+from harness.contracts.health import EndpointScope, NetworkCoverage, ObservationHealth
 from harness.errors import InputError, VerificationError
 from tests.unit.bundle.conftest import (
     RUN_ID,
@@ -110,6 +112,12 @@ def test_a_member_changed_under_its_manifest_is_caught(
         assert codes(found) & caught
 
 
+@pytest.mark.breaks(
+    "verify:ContractUnexpectedFile",
+    "verify:ContractFileOrder",
+    "verify:IntegrityFileSizeMismatch",
+    "verify:IntegrityManifestHash",
+)
 def test_the_manifest_is_complete_and_right(members: Members, forge: Forge) -> None:
     def with_manifest(change: Callable[[dict[str, Any]], object]) -> set[str]:
         head = load_json(members[manifest.MANIFEST], "x")
@@ -297,6 +305,26 @@ def test_health_claims_no_more_than_the_books_bear(members: Members, forge: Forg
     members[companion.ACCOUNTING] = document(honest)
     derive(members)
     assert verify(forge(remake_manifests(members))).problems == ()
+
+
+@pytest.mark.breaks("rule:network_claims")
+@pytest.mark.parametrize("scope", list(EndpointScope))
+def test_a_claim_about_the_network_stands_in_the_note_too(
+    members: Members, forge: Forge, scope: EndpointScope
+) -> None:
+    health = parse(ObservationHealth, load_json(members[manifest.HEALTH], "health"))
+    claimed = evolve(
+        health, network_protocol_coverage=NetworkCoverage.CONNECT_ONLY, network_endpoint_claim_scope=scope
+    )
+    assert codes(forged(forge, members, manifest.HEALTH, document(claimed))) == {"ContractHealthMismatch"}
+
+
+@pytest.mark.breaks("verify:LimitJsonNodes")
+def test_a_document_of_too_many_values_is_not_parsed(members: Members, forge: Forge) -> None:
+    many = b"[" + b"0," * 2_000_000 + b"0]"
+    data = members[companion.HOST].replace(b'"facts":{', b'"facts":{"x":' + many + b",", 1)
+    assert data != members[companion.HOST]
+    assert codes(forged(forge, members, companion.HOST, data)) == {"LimitJsonNodes"}
 
 
 def test_check_raises_the_first_problem(members: Members, forge: Forge) -> None:

@@ -254,6 +254,7 @@ def test_an_sdk_call_that_policy_never_saw_is_an_ambiguity() -> None:
     assert found.correlation.ambiguities == ("sdk_tool_call_without_policy_binding:tc_other",)
 
 
+@pytest.mark.breaks("unclean:missing_witness:kernel")
 def test_an_empty_capture_is_no_clean_run() -> None:
     found = archive(observe((), accounting=None))
     assert found.unclean == ("missing_witness:kernel",)

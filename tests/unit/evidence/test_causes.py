@@ -68,11 +68,11 @@ def test_every_code_has_words_and_a_next_step(code: str) -> None:
 def test_every_word_is_for_a_code() -> None:
     known = codes() | {causes.MISSING_ID, "engine_lost"}
     families = {code.partition(":")[0] + ":" for code in known}
-    assert [key for key in causes._WORDS if key not in known | families] == []
+    assert [key for key in causes.WORDS if key not in known | families] == []
 
 
 def test_the_links_lead_somewhere() -> None:
-    for _, hint in causes._WORDS.values():
+    for _, hint in causes.WORDS.values():
         for file, _, place in re.findall(r"(docs/[\w/-]+\.md)(#([\w-]+))?", hint):
             text = (HARNESS.parent / file).read_text(encoding="utf-8")
             headings = [re.sub(r"[^\w -]", "", line.strip("# ")).lower() for line in text.splitlines()]

@@ -376,6 +376,7 @@ def test_names_must_be_the_same_when_a_call_begins_and_when_it_returns(
     assert unpaired([operation]) == 0
 
 
+@pytest.mark.breaks("unclean:entry_missing")
 def test_a_call_that_was_not_seen_to_return_is_told_and_not_clean() -> None:
     operation = _call(_named(ENTRY, b"/a\0/b\0"))
     assert (operation.name, operation.path, operation.outcome) == ("rename", None, "unknown")
