@@ -1,5 +1,6 @@
 """Packs a replay kit: a measured archive, and everything that measuring it again needs."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from harness.contracts.replay_kit import ARCHIVE, IMAGE_CONFIG, POLICY, ReplayKi
 from harness.engine.saved_images import save_image
 from harness.errors import InputError
 from harness.host.state import State
-from harness.plan import input_digests
 from harness.replay import planned
+from harness.work_folder import WorkFolder, survey
 
 
 def pack(
@@ -58,6 +59,8 @@ def pack(
         layers=tuple(digest for digest, _ in image.layers),
         inputs=dict(sorted(runspec.inputs.items())),
         folders=runspec.input_folders or (),
+        programs=runspec.input_programs,
+        links=runspec.input_links,
         expected=expected_digests(found.archive),
         files=described(parts, {layer_file(digest): digest for digest, _ in image.layers}),
     )
@@ -66,15 +69,21 @@ def pack(
 
 def _check_inputs(runspec: RunSpecDocV1, inputs: Path | None, place: str) -> None:
     """The plan is compared with the archive as a whole; here a person is told which file it is."""
-    digests = input_digests(inputs) if inputs is not None else {}
-    differing = [
-        name
-        for name in sorted(digests.keys() | runspec.inputs.keys())
-        if digests.get(name) != runspec.inputs.get(name)
-    ]
+    work = survey(inputs) if inputs is not None else WorkFolder()
+    there = _described(work.files, work.programs, work.links)
+    were = _described(runspec.inputs, runspec.input_programs or (), runspec.input_links or {})
+    differing = [name for name in sorted(there.keys() | were.keys()) if there.get(name) != were.get(name)]
     if differing:
         raise InputError(
             f"the run was given another {differing[0]!r} than there is in {inputs}",
             place=f"{place}: {RUNSPEC} at /inputs",
             hint="name the folder that the run was given with --work, or measure again",
         )
+
+
+def _described(
+    files: Mapping[str, str], programs: Iterable[str], links: Mapping[str, str]
+) -> dict[str, tuple[str, bool]]:
+    can_run = set(programs)
+    described = {name: (digest, name in can_run) for name, digest in files.items()}
+    return described | {name: (target, False) for name, target in links.items()}

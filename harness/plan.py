@@ -1,6 +1,5 @@
 """A run with everything decided: what `measure` gets, whether it comes from a fixture or an image."""
 
-import hashlib
 import json
 import os
 from functools import partial
@@ -25,6 +24,7 @@ from harness.evidence.programs import (
 )
 from harness.policy.check import check_policy
 from harness.spec import Fixture, RunSpec, SubjectSpec, ToolsSpec
+from harness.work_folder import WorkFolder, sha256, survey
 
 FIXTURES = Path(__file__).resolve().parents[1] / "runner-fixtures"
 WORKSPACE = "/workspace"
@@ -45,12 +45,23 @@ FIXED_ENV = {
 }
 _PYTHON = ("/usr/bin/python3.11", "-I", "-S", "-B")  # -I ignores the environment, hence -B
 BRIDGE_COMMAND = (*_PYTHON, "/opt/assay/bridge.py", MCP_SOCKET)
-_MAX_INPUT_BYTES = 1 << 30
+
+
+@frozen
+class Given:
+    """What is in the work folder, the digest of the policy, and which programs the declared ones are."""
+
+    work: WorkFolder
+    policy_sha256: str | None
+    programs: tuple[Program, ...]
 
 
 @frozen(kw_only=True)
 class Plan:
-    """`spec` is valid, `inputs` and `policy` exist, the engine has the image."""
+    """`spec` is valid, `inputs` and `policy` exist, the engine has the image.
+
+    given  what the run's containers were given of both, once they have been copied
+    """
 
     spec: RunSpec
     name: str
@@ -62,6 +73,7 @@ class Plan:
     inputs: Path | None = None
     tools: ToolsSpec | None = None
     policy: Path | None = None
+    given: Given | None = None
 
     @property
     def proxy_command(self) -> tuple[str, ...]:
@@ -84,6 +96,7 @@ class Plan:
 
     def context(self) -> RunContext:
         """What evidence needs to know about the declarations."""
+        given = self.given or self.described(self.inputs, self.policy)
         plumbing: dict[Role, tuple[tuple[str, ...], ...]] = {
             Role.SUBJECT: (self.subject.command, BRIDGE_COMMAND)
         }
@@ -98,17 +111,24 @@ class Plan:
             network=self.network,
             volatile=self.volatile,
             plumbing=plumbing,
-            policy_sha256=_sha256(self.policy) if self.policy else None,
+            policy_sha256=given.policy_sha256,
             tools_server=self.tools.server if self.tools else None,
             tools_env=self.tools.env if self.tools else None,
             tools_legacy=self.tools.legacy if self.tools else None,
             workspace=self.tools.workspace if self.tools else "none",
-            inputs=input_digests(self.inputs) if self.inputs else {},
-            input_folders=empty_folders(self.inputs) if self.inputs else (),
-            programs=self._programs(),
+            inputs=given.work.files,
+            input_folders=given.work.folders,
+            input_programs=given.work.programs,
+            input_links=given.work.links,
+            programs=given.programs,
         )
 
-    def _programs(self) -> tuple[Program, ...]:
+    def described(self, work: Path | None, policy: Path | None) -> Given:
+        """Look at the files that the run is given, or is to be given. InputError as `survey`."""
+        found = survey(work) if work else WorkFolder()
+        return Given(found, sha256(policy) if policy else None, self._programs(work))
+
+    def _programs(self, inputs: Path | None) -> tuple[Program, ...]:
         """The declared programs, as they are in the image and the inputs; those that are there."""
         files = self.image.files
         if files is None:
@@ -122,7 +142,7 @@ class Plan:
                 (SERVER, self.tools.server, tools),
             ]
         found = (
-            resolve(part, command, files, search, partial(_from_inputs, self.inputs))
+            resolve(part, command, files, search, partial(_from_inputs, inputs))
             for part, command, search in wanted
         )
         return tuple(program for program in found if program is not None)
@@ -147,7 +167,7 @@ def plan_fixture(fixture: Fixture, image: RunImage, *, run_id: str | None) -> Pl
     if fixture.policy is not None:
         check_policy(fixture.policy)
     spec = _spec(file.subject, file.agent_shim, run_id, file.witnesses)
-    input_digests(fixture.inputs)
+    survey(fixture.inputs)
     return Plan(
         spec=spec,
         name=fixture.name,
@@ -178,7 +198,7 @@ def plan_image(
         raise InputError("the deadline must be positive", place="--deadline", hint="give seconds")
     spec = _spec(subject, "none", run_id, ("kernel",))
     if inputs is not None:
-        input_digests(inputs)
+        survey(inputs)
     return Plan(
         spec=spec,
         name=image.tag,
@@ -198,26 +218,6 @@ def contract_spec(command: tuple[str, ...], *, run_id: str | None, agent_shim: s
     return spec
 
 
-def input_digests(folder: Path) -> dict[str, str]:
-    """Relative path -> "sha256:…" of every input file. InputError for links, devices, too much data."""
-    digests, total = {}, 0
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise InputError("only plain files and folders are copied", place=str(path), hint="remove it")
-        if path.is_file():
-            total += path.stat().st_size
-            if total > _MAX_INPUT_BYTES:
-                raise InputError("inputs are larger than 1 GiB", place=str(folder), hint="give less")
-            digests[path.relative_to(folder).as_posix()] = _sha256(path)
-    return digests
-
-
-def empty_folders(folder: Path) -> tuple[str, ...]:
-    """Relative paths of the folders that nothing is in."""
-    found = (path for path in folder.rglob("*") if path.is_dir() and not any(path.iterdir()))
-    return tuple(path.relative_to(folder).as_posix() for path in found)
-
-
 def _spec(subject: SubjectSpec, agent_shim: str, run_id: str | None, witnesses: tuple[str, ...]) -> RunSpec:
     spec = contract_spec(subject.command, run_id=run_id, agent_shim=agent_shim)
     env = dict(subject.env) | {"ASSAY_RUNNER_RUN_ID": spec.run_id}
@@ -229,8 +229,3 @@ def _spec(subject: SubjectSpec, agent_shim: str, run_id: str | None, witnesses: 
     return RunSpec(
         command=spec.command, run_id=spec.run_id, agent_shim=agent_shim, env=dict(sorted(env.items()))
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

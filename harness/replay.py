@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -189,12 +190,20 @@ def _check_declarations(runspec: RunSpecDocV1, place: str) -> None:
 
 def _laid_out(kit: ReplayKit, files: dict[str, Path], folder: Path) -> Path | None:
     """The inputs at their places; kit_reader has seen that none of them leads out of the folder."""
-    if not kit.inputs and not kit.folders:
+    if not kit.inputs and not kit.folders and not kit.links:
         return None
     for name in kit.folders:
         (folder / name).mkdir(parents=True)
     for name, digest in kit.inputs.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.hardlink_to(files[input_file(digest)])
+        if name in (kit.programs or ()):
+            shutil.copyfile(files[input_file(digest)], path)  # another input may have the same bytes
+            path.chmod(0o755)
+        else:
+            path.hardlink_to(files[input_file(digest)])
+    for name, target in (kit.links or {}).items():  # last, so that nothing is written through them
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
     return folder

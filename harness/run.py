@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from harness import work_folder
 from harness.bench import Bench
 from harness.bundle.bounded import assemble_within_bounds, write_within_bounds
 from harness.contracts.bounds import MAX_NAME_BYTES
@@ -138,6 +139,8 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  
         stack.callback(folder.remove)
         stack.callback(_end_slice, slice_)
         places = _folders(folder, plan)
+        # digests are of what is mounted: the originals may change meanwhile
+        plan = evolve(plan, given=plan.described(places["workspace"], places.get("policy")))
         clock.lap("slice")
 
         capture = bench.capture
@@ -235,10 +238,7 @@ def _folders(folder: RunFolder, plan: Plan) -> dict[str, Path]:
 def _filled_folders(folder: RunFolder, plan: Plan) -> dict[str, Path]:
     workspace = folder.subfolder("workspace", owner=AGENT_USER)
     if plan.inputs is not None:
-        shutil.copytree(plan.inputs, workspace, dirs_exist_ok=True)
-        for path in (workspace, *workspace.rglob("*")):
-            os.chown(path, AGENT_USER, AGENT_USER)
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        work_folder.copy(plan.inputs, workspace, AGENT_USER)
     places = {"workspace": workspace}
     if plan.tools is not None and plan.policy is not None:
         places["mcp"] = folder.subfolder("mcp")

@@ -73,6 +73,8 @@ def check_contents(kit: ReplayKit, files: Mapping[str, Path], place: str) -> Kit
         "/image_id": (kit.image_id, runspec.image_id),
         "/inputs": (kit.inputs, runspec.inputs),
         "/folders": (kit.folders, runspec.input_folders or ()),
+        "/programs": (kit.programs, runspec.input_programs),
+        "/links": (kit.links, runspec.input_links),
         "/files/policy.toml": (
             kit.files[POLICY].sha256 if POLICY in kit.files else None,
             runspec.policy_sha256,

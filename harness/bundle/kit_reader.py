@@ -29,6 +29,7 @@ from harness.contracts.replay_kit import (
     ReplayKit,
     file_names,
     input_file,
+    stays_inside,
 )
 from harness.contracts.rules import is_sorted_unique
 from harness.errors import InputError, VerificationError
@@ -192,8 +193,9 @@ def _check_files(kit: ReplayKit, place: str) -> None:
 
 
 def _check_paths(kit: ReplayKit, place: str) -> None:
-    """Inputs and empty folders can all stand below one folder, each at a place of its own."""
-    names = [*kit.inputs, *kit.folders]
+    """Inputs, empty folders and links can all stand below one folder, each at a place of its own."""
+    links = kit.links or {}
+    names = [*kit.inputs, *kit.folders, *links]
     taken = set(names)
     for name in names:
         parts = name.split("/")
@@ -210,3 +212,10 @@ def _check_paths(kit: ReplayKit, place: str) -> None:
         raise failure(
             "ContractDuplicateFile", "a folder is an input, or is there twice", f"{place} at /folders"
         )
+    for name, target in links.items():
+        if not stays_inside(name, target) or len(os.fsencode(target)) > 3000:
+            raise failure(
+                "SecurityPathTraversal", f"the link {name!r} leads to {target!r}", f"{place} at /links"
+            )
+    if not set(kit.programs or ()) <= set(kit.inputs):
+        raise failure("ContractInvalidJson", "a program is no input", f"{place} at /programs")

@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
+from itertools import pairwise, starmap
 
 from harness.bundle.contents import Contents
 from harness.bundle.meaning_layers import short
@@ -23,6 +23,7 @@ from harness.contracts.companion import (
 )
 from harness.contracts.converter import unstructure
 from harness.contracts.manifest import EVENTS, POLICY
+from harness.contracts.replay_kit import stays_inside
 from harness.contracts.rules import is_sorted_unique, sorted_unique
 from harness.evidence.attribute import AMBIGUOUS, EXACT, UNATTRIBUTED, WINDOW
 from harness.evidence.model import Role
@@ -244,6 +245,8 @@ def runspec_problems(contents: Contents) -> Iterator[Problem]:
         ("/deadline_s", "0 (none) or more", spec.deadline_s >= 0),
         ("/env", "names in order", is_sorted_unique(tuple(spec.env))),
         ("/inputs", "names in order", is_sorted_unique(tuple(spec.inputs))),
+        ("/input_links", "names in order, of links that stay inside", _links_fit(spec.input_links)),
+        ("/input_programs", "of the inputs", _programs_fit(spec)),
         (
             "/env/ASSAY_RUNNER_RUN_ID",
             contents.run_id,
@@ -281,6 +284,18 @@ def _sources(command: list[str]) -> bool:
 
 def _workspace_fits(spec: RunSpecDocV1) -> bool:
     return spec.workspace in (("none",) if spec.tools_server is None else ("ro", "rw"))
+
+
+def _links_fit(links: dict[str, str] | None) -> bool:
+    if links is None:
+        return True
+    return bool(links) and is_sorted_unique(tuple(links)) and all(starmap(stays_inside, links.items()))
+
+
+def _programs_fit(spec: RunSpecDocV1) -> bool:
+    return spec.input_programs is None or 0 < len(spec.input_programs) == len(
+        set(spec.input_programs) & set(spec.inputs)
+    )
 
 
 def _tag_fits(spec: RunSpecDocV1) -> bool:

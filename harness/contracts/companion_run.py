@@ -147,6 +147,8 @@ class RunSpecDocV1:
     inputs              file below /workspace -> sha256 of its bytes before the run
     input_folders       folders below /workspace that nothing was in before the run; left out by runs from
                         before it was recorded
+    input_programs      the inputs that can be executed; left out if there are none
+    input_links         symbolic link below /workspace -> what it says; left out if there are none
     """
 
     schema: str = constant(RUNSPEC_V1)
@@ -173,6 +175,8 @@ class RunSpecDocV1:
     programs: tuple[DeclaredProgram, ...] | None = omittable()
     inputs: dict[str, Digest]
     input_folders: OrderedSet | None = omittable()
+    input_programs: OrderedSet | None = omittable()
+    input_links: dict[str, str] | None = omittable()
 
 
 @frozen(kw_only=True)

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
-from harness.contracts.converter import Natural, constant, nullable
+from harness.contracts.converter import Natural, constant, nullable, omittable
 from harness.contracts.manifest import ArchiveFile
-from harness.contracts.rules import Digest, RunId
+from harness.contracts.rules import Digest, OrderedSet, RunId
 
 SCHEMA = "assay.runner.replay_kit.v1"
 RESULT_SCHEMA = "assay.runner.replay_result.v1"
@@ -34,6 +34,8 @@ class ReplayKit:
     layers            diff IDs, lowest first; each is the digest of its file
     inputs            file below /workspace -> digest; its bytes are the file of that digest
     folders           folders below /workspace that nothing is in
+    programs          the inputs that can be executed; left out if there are none
+    links             symbolic link below /workspace -> what it says; left out if there are none
     expected          compared member of the archive (design §6) -> digest
     files             every file of the kit but this one and its signature
     """
@@ -46,6 +48,8 @@ class ReplayKit:
     layers: tuple[Digest, ...]
     inputs: dict[str, Digest]
     folders: tuple[str, ...]
+    programs: OrderedSet | None = omittable()
+    links: dict[str, str] | None = omittable()
     expected: dict[str, Digest]
     files: Mapping[str, ArchiveFile]
 
@@ -80,6 +84,17 @@ class ReplayResult:
     compared: tuple[str, ...]
     differences: tuple[ReplayDifference, ...]
     elapsed_ms: Natural
+
+
+def stays_inside(name: str, target: str) -> bool:
+    """Whether the link `name`, a relative path, leads to a place below the folder that it starts from.
+
+    Each ".." must stand at the beginning: behind the name of another link it could climb higher.
+    """
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    climbs = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
+    relative = bool(target) and not target.startswith("/") and "\0" not in target
+    return relative and ".." not in parts[climbs:] and climbs <= name.count("/")
 
 
 def layer_file(digest: str) -> str:

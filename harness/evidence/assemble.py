@@ -68,6 +68,8 @@ class RunContext:
     volatile       globs for names that the agent makes up anew in each run
     inputs         file below /workspace -> sha256:... of its bytes
     input_folders  folders below /workspace that nothing is in
+    input_programs inputs that can be executed
+    input_links    link below /workspace -> what it says
     """
 
     spec: RunSpec
@@ -86,6 +88,8 @@ class RunContext:
     volatile: tuple[str, ...] = ()
     inputs: Mapping[str, str] = Factory(dict)
     input_folders: tuple[str, ...] = ()
+    input_programs: tuple[str, ...] = ()
+    input_links: Mapping[str, str] = Factory(dict)
 
     @property
     def run_id(self) -> str:
@@ -335,6 +339,8 @@ def runspec_document(context: RunContext) -> RunSpecDocV1:
         programs=tuple(_program(program) for program in context.programs),
         inputs=dict(sorted(context.inputs.items())),
         input_folders=sorted_unique(context.input_folders),
+        input_programs=context.input_programs or None,
+        input_links=dict(sorted(context.input_links.items())) or None,
     )
 
 

@@ -23,6 +23,7 @@ from harness.engine import daemon
 from harness.engine.borrowed_images import return_image
 from harness.engine.locked_images import image_for_run
 from harness.errors import InputError
+from harness.evidence.model import Role
 from harness.gates.catalog import find_fixture
 from harness.host.state import RunFolder, State
 from harness.kit import pack
@@ -95,8 +96,16 @@ def measured(bench: Bench, name: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["kernel-only", "openai-agents"])
-def test_a_replay_elsewhere_has_the_same_bytes(bench: Bench, away: State, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "outside"), [("kernel-only", False), ("openai-agents", False), ("openai-agents", True)]
+)
+def test_a_replay_elsewhere_has_the_same_bytes(
+    bench: Bench, away: State, tmp_path: Path, name: str, outside: bool
+) -> None:
+    """`outside`: the engine lives in the network namespace of this host, the harness does not."""
+    if outside:
+        daemon.stop_engine(away)
+        daemon.ensure_engine(away).close()
     archive = measured(bench, name, tmp_path)
     kit, new = tmp_path / "run.kit", tmp_path / "new.tar.gz"
     packed = said(bench.state, "kit", archive, "-o", kit)
@@ -112,6 +121,52 @@ def test_a_replay_elsewhere_has_the_same_bytes(bench: Bench, away: State, tmp_pa
         assert client.images.list(all=True) == []
         assert client.containers.list(all=True) == []
     assert sorted(path.name for path in away.root.iterdir()) == ["cache", "engine", "locks", "runs"]
+
+
+# A tool that it was given, by a link, after the original has changed.
+RUNS_A_TOOL = f"""{UNTIL_LET_GO}
+import subprocess
+print(subprocess.run(["/workspace/latest"], check=True, capture_output=True, text=True).stdout)
+"""
+
+
+def test_programs_and_links_are_given_and_digests_are_of_what_was(
+    bench: Bench, away: State, tmp_path: Path
+) -> None:
+    inputs = tmp_path / "inputs"
+    (inputs / "bin").mkdir(parents=True)
+    tool = inputs / "bin" / "tool"
+    text = "#!/usr/bin/python3.11 -S\nprint('mine')\n"
+    tool.write_text(text)
+    tool.chmod(0o755)
+    (inputs / "latest").symlink_to("bin/tool")
+    plan = agent(bench, RUNS_A_TOOL, inputs=inputs)
+
+    def let_go_on(state: State, *, change: bool) -> None:
+        until(lambda: is_ready(state, plan.spec.run_id))
+        if change:
+            tool.write_text("changed")
+        let_go(state, plan.spec.run_id)
+
+    with meanwhile(partial(let_go_on, bench.state, change=True)):
+        made = measure(bench, plan)
+    made.verdict()
+    assert made.output[Role.SUBJECT].stdout == b"mine\n\n"
+    made.write(tmp_path / "run.tar.gz")
+    spec = load_json(read_archive(tmp_path / "run.tar.gz").members[RUNSPEC], "runspec")
+    assert spec["inputs"] == {"bin/tool": sha256_of(text.encode())}
+    assert (spec["input_programs"], spec["input_links"]) == (["bin/tool"], {"latest": "bin/tool"})
+    kit, packing = tmp_path / "run.kit", ("kit", tmp_path / "run.tar.gz", "--work", inputs, "-o")
+    told = said(bench.state, *packing, kit)
+    assert (told.returncode, "another 'bin/tool'" in told.stderr) == (2, True), told.stderr
+    tool.write_text(text)
+    tool.chmod(0o644)
+    assert said(bench.state, *packing, kit).returncode == 2  # it could be executed
+    tool.chmod(0o700)
+    assert said(bench.state, *packing, kit).returncode == 0
+    with meanwhile(partial(let_go_on, away, change=False)):
+        replayed = said(away, "replay", kit, "--trust")
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
 
 
 @pytest.mark.alone

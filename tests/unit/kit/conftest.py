@@ -87,6 +87,8 @@ class Maker:
             (self.inputs / name).parent.mkdir(parents=True, exist_ok=True)
             (self.inputs / name).write_bytes(data)
         (self.inputs / "empty").mkdir()
+        (self.inputs / "deep" / "same.txt").chmod(0o755)  # its bytes are another input's, which is no program
+        (self.inputs / "deep" / "link").symlink_to("../a.txt")
         self.members = {**v0_members(), **companion_members()}
         self.layers: list[tuple[str, Path]] = [(self.layer.digest, self.layer.path)]
         self.config = config_bytes(ImageConfig({"PATH": "/usr/bin"}, {}), [self.layer])
@@ -143,6 +145,8 @@ class Maker:
             layers=tuple(digest for digest, _ in self.layers),
             inputs=digests,
             folders=("empty",),
+            programs=("deep/same.txt",),
+            links={"deep/link": "../a.txt"},
             expected=expected_digests(archive),
             files=described(self.parts),
         )

@@ -22,6 +22,7 @@ from harness.engine.layers import Entry, ImageConfig, config_bytes, write_layer
 from harness.errors import AssayError, EvidenceError, InputError, VerificationError
 from harness.replay import ReadyKit, open_kit
 from harness.replay_commands import admission
+from harness.work_folder import survey
 from tests.unit.bundle.conftest import accounting, derive, document
 from tests.unit.kit.conftest import INPUTS, POLICY_FILE, TREE, Maker, anyone, emptied
 
@@ -64,7 +65,8 @@ def test_a_kit_that_holds_gives_the_plan_that_was_measured(maker: Maker, scratch
         path.relative_to(ready.plan.inputs).as_posix(): path.read_bytes() if path.is_file() else None
         for path in ready.plan.inputs.rglob("*")
     }
-    assert laid == {**INPUTS, "deep": None, "deep/er": None, "empty": None}
+    assert laid == {**INPUTS, "deep": None, "deep/er": None, "deep/link": INPUTS["a.txt"], "empty": None}
+    assert survey(ready.plan.inputs) == survey(maker.inputs)
     assert ready.image.id == ready.kit.image_id == maker.plan.image.id
     assert [digest for digest, _ in ready.image.layers] == [maker.layer.digest]
     assert ready.image.files[maker.layer.digest].read_bytes() == maker.layer.path.read_bytes()
@@ -163,6 +165,20 @@ def test_an_input_that_leads_elsewhere_is_refused(maker: Maker, scratch: Path, n
     assert not list(scratch.iterdir())
 
 
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../out", "er/../../../out", "", "x\0y", "n" * 4000])
+def test_a_link_that_leads_elsewhere_is_refused(maker: Maker, scratch: Path, target: str) -> None:
+    links = {"deep/link": target}
+    assert code(refusal(maker.write(links=links), scratch)) == "SecurityPathTraversal"
+    assert not list(scratch.iterdir())
+
+
+def test_what_was_given_otherwise_is_refused(maker: Maker, scratch: Path) -> None:
+    """The archive says which inputs are programs, and what links say."""
+    for changes in ({"programs": None}, {"links": None}, {"links": {"deep/link": "same.txt"}}):
+        assert code(refusal(maker.write(**changes), emptied(scratch))) == "IntegrityManifestHash"
+    assert code(refusal(maker.write(programs=("empty",)), emptied(scratch))) == "ContractInvalidJson"
+
+
 def test_inputs_that_stand_in_each_others_way_are_refused(maker: Maker, scratch: Path) -> None:
     one = maker.kit.inputs["a.txt"]
     for changes in (
@@ -170,6 +186,8 @@ def test_inputs_that_stand_in_each_others_way_are_refused(maker: Maker, scratch:
         {"folders": ("a.txt", "empty")},
         {"folders": ("empty", "empty")},
         {"folders": ("empty", "a.txt/c")},
+        {"links": {"a.txt": "b"}},
+        {"links": {"deep": "empty"}},
     ):
         assert code(refusal(maker.write(**changes), scratch)) == "ContractDuplicateFile"
 
