@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final
 
 _HERE = Path(__file__).parent
-_MODULES = ("decisions", "judge", "relay", "rules", "server", "session", "wire")
+_MODULES = (
+    "decisions", "judge", "lines", "paths", "refusals", "relay", "rules", "server", "session", "wire",
+)  # fmt: skip
 
 SHIPPED_FILES: Final[dict[str, Path]] = {
     "/opt/assay/bridge.py": _HERE / "bridge.py",

@@ -26,6 +26,7 @@ class DecisionChannel:
         self.lines = 0  # emitted so far
         self.acknowledged = 0
         self.gone = False
+        self._broken = False
 
     @property
     def sent(self) -> int:
@@ -60,16 +61,26 @@ class DecisionChannel:
     def write(self) -> None:
         """Send as much as the host takes."""
         try:
-            while self._out and not self.gone:
+            while self._out and not self._broken:
                 count = self._connection.send(self._out[:65536])
                 del self._out[:count]
                 self._written += count
         except BlockingIOError:
             pass
         except OSError:
-            self.gone = True
+            self.gone = self._broken = True
         while self._ends and self._ends[0] <= self._written:
             self._ends.popleft()
+
+    def drain(self, seconds: float) -> None:
+        """Send what is left, also to a host that has hung up: it reads until we close."""
+        end = time.monotonic() + seconds
+        self.write()
+        while self._out and not self._broken and (left := end - time.monotonic()) > 0:
+            poller = select.poll()
+            poller.register(self._connection, select.POLLOUT)
+            poller.poll(left * 1000)
+            self.write()
 
     def fileno(self) -> int:
         return self._connection.fileno()

@@ -89,6 +89,7 @@ def main(argv: list[str]) -> int:
 
     from harness.policy.decisions import DecisionChannel
     from harness.policy.judge import RunRules
+    from harness.policy.refusals import Budget
     from harness.policy.relay import Relay
     from harness.policy.rules import load_policy
 
@@ -97,7 +98,8 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         return complain(f"the policy: {error}", 2)
     decisions = DecisionChannel(host, options["--source"])
-    return Relay(listener, decisions, RunRules(policy, Server(command, users), legacy=legacy)).run()
+    rules = RunRules(policy, Server(command, users), Budget(decisions), legacy=legacy)
+    return Relay(listener, decisions, rules).run()
 
 
 def complain(text: str, code: int) -> int:

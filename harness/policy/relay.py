@@ -18,6 +18,7 @@ from harness.policy.judge import JudgedSession, RunRules
 from harness.policy.session import HIGH_WATER
 
 MAX_SESSIONS = 32
+DRAIN_S = 2.0  # for the host to take the last lines
 
 
 class Relay:
@@ -28,6 +29,7 @@ class Relay:
         self.decisions = decisions
         self.rules = rules
         self.sessions: list[JudgedSession] = []
+        self.accepted = 0
         self.stopped = False
         self.wakeup, self._wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -73,11 +75,12 @@ class Relay:
             # The only accept that `_socket` has.
             fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
             connection = socket(fileno=fd)
+            self.accepted += 1
             if len(self.sessions) >= MAX_SESSIONS:
-                self.decisions.emit("assay.proxy.rejected", reason="too_many_connections")
+                self.rules.budget.limited(self.accepted, "too_many_connections")
                 connection.close()
             else:
-                self.sessions.append(JudgedSession(connection, self.decisions, self.rules))
+                self.sessions.append(JudgedSession(connection, self.decisions, self.rules, self.accepted))
 
     def _drain_wakeup(self) -> None:
         with suppress(BlockingIOError):
@@ -95,7 +98,7 @@ class Relay:
             while info := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 session = servers.get(info.si_pid)
                 if session is not None:
-                    session.server_ended()
+                    session.server_ended(killed=info.si_code == os.CLD_KILLED)
                 os.waitpid(info.si_pid, 0)
 
     def _stop(self) -> None:
@@ -105,4 +108,5 @@ class Relay:
             session.deny_held()
             if session.pid is not None:
                 os.waitpid(session.pid, 0)
-        self.decisions.write()
+            session.refusals.flush()
+        self.decisions.drain(DRAIN_S)

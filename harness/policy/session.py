@@ -17,12 +17,15 @@ from typing import NamedTuple
 
 from harness.policy import wire
 from harness.policy.decisions import DecisionChannel
+from harness.policy.lines import LineBuffer, Overlong
+from harness.policy.refusals import Refusals
 from harness.policy.server import Server
 
 HIGH_WATER = 1 << 20  # bytes waiting for a peer before its writers are no longer read
 GRACE_S = 2.0  # for a server to end after its stdin and the bridge's connection were closed
 MAX_REQUEST = 1 << 20
 MAX_RESPONSE = 64 << 20
+MAX_IN_FLIGHT = 256  # requests without an answer, on one connection
 _CHUNK = 65536
 
 
@@ -32,24 +35,39 @@ class _Held(NamedTuple):
     message: wire.Message | None = None
 
 
-class Session:
-    """`over` once the connection is closed and the server reaped."""
+class _Pending(NamedTuple):
+    method: str
+    tool_call_id: str | None
 
-    def __init__(self, connection: socket, decisions: DecisionChannel, server: Server) -> None:
+
+class Session:
+    """`over` once the connection is closed and the server reaped; `number` is the connection's."""
+
+    def __init__(
+        self,
+        connection: socket,
+        decisions: DecisionChannel,
+        server: Server,
+        refusals: Refusals,
+        number: int,
+    ) -> None:
         connection.setblocking(False)
         self.connection: socket | None = connection
         self.decisions = decisions
         self.server = server
+        self.refusals = refusals
+        self.number = number
         self.pid: int | None = None
         self.deadline: float | None = None  # time.monotonic() at which the server is killed
-        # Forwarded requests that are not answered; calls with their tool_call_id.
-        self.in_flight: dict[wire.RequestId, str | None] = {}
+        self.in_flight: dict[wire.RequestId, _Pending] = {}  # forwarded requests without an answer
         self.asked: set[wire.RequestId] = set()  # requests of the server
         self._started = False
+        self._killed_for = ""
+        self._cut_off = False  # the connection was closed because the server says no more
         self._stdin: int | None = None
         self._stdout: int | None = None
-        self._client_lines = wire.LineBuffer(MAX_REQUEST)
-        self._server_lines = wire.LineBuffer(MAX_RESPONSE)
+        self._client_lines = LineBuffer(MAX_REQUEST, look=True)
+        self._server_lines = LineBuffer(MAX_RESPONSE)
         self._client_ended = False  # the bridge sends no more
         self._client_deaf = False  # the bridge reads no more
         self._to_server: deque[_Held] = deque()
@@ -61,20 +79,22 @@ class Session:
     def over(self) -> bool:
         return self.connection is None and self.pid is None
 
-    def on_client_line(self, line: bytes | None) -> None:
-        """One line of the bridge; None: it was too long."""
+    def on_client_line(self, line: bytes | Overlong) -> None:
+        """One line of the bridge."""
         raise NotImplementedError
 
-    def on_server_line(self, line: bytes | None) -> None:
-        """One line of the server; None: it was too long."""
+    def on_server_line(self, line: bytes | Overlong) -> None:
+        """One line of the server."""
         raise NotImplementedError
 
     def refuse(self, refused: wire.Refused) -> None:
         """Tell the host and the client that a line was not forwarded."""
-        extra = {} if refused.method is None else {"method": refused.method[:128]}
-        self.decisions.emit("assay.proxy.rejected", reason=refused.reason, **extra)
+        self.refusals.add(refused)
         text = f"refused by the policy proxy: {refused.reason}"
-        self.answer(wire.error(refused.code, text, refused.request_id))
+        request_id = refused.request_id
+        if isinstance(request_id, str | int | float) and request_id in self.in_flight:
+            request_id = None  # it would be read as the answer to the request that has the id
+        self.answer(wire.error(refused.code, text, request_id))
 
     def check_ids(self, message: wire.Message) -> None:
         """Refused if an id would make it unclear what answers what."""
@@ -83,12 +103,14 @@ class Session:
                 raise wire.Refused("unexpected_response", wire.INVALID_REQUEST)
             self.asked.discard(message.id)
         elif message.id is not None and message.id in self.in_flight:
-            raise wire.Refused("id_in_use", wire.INVALID_REQUEST)
+            raise wire.Refused("id_in_use", wire.INVALID_REQUEST, message.id, message.method)
+        elif message.id is not None and len(self.in_flight) >= MAX_IN_FLIGHT:
+            raise wire.Refused("too_many_in_flight", wire.INVALID_REQUEST, message.id, message.method)
 
     def forward(self, message: wire.Message, gate: int, tool_call_id: str | None = None) -> None:
         """Queue for the server, until `gate` lines are acknowledged by the host."""
         if message.id is not None and message.kind != "response":
-            self.in_flight[message.id] = tool_call_id
+            self.in_flight[message.id] = _Pending(message.method, tool_call_id)
         self._to_server.append(_Held(gate, message.line, message))
 
     def answer(self, line: bytes) -> None:
@@ -129,9 +151,9 @@ class Session:
         if flushed and served:
             self._close_connection()
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            self.kill()
+            self.kill("server_did_not_end")
 
-    def server_ended(self) -> None:
+    def server_ended(self, *, killed: bool) -> None:
         """Called while the server is a zombie: all that it wrote is in the pipe already."""
         self.kill()
         while self._stdout is not None and self._read_server():
@@ -140,9 +162,21 @@ class Session:
         self._close_stdout()
         self.pid = None
         self.deadline = None
+        reason = self._killed_for if killed else ""
+        if reason or self._cut_off or self._in_service():
+            self.tell_end(reason or "server_exited")
 
-    def kill(self) -> None:
-        """Kill the server's process group."""
+    def _in_service(self) -> bool:
+        """A server that ends because its client has gone is no news."""
+        return not self._client_deaf and (not self._client_ended or bool(self.in_flight))
+
+    def tell_end(self, reason: str) -> None:
+        """Tell the host why the client has no server any more."""
+        self.decisions.emit("assay.server.ended", connection=self.number, reason=reason)
+
+    def kill(self, reason: str = "") -> None:
+        """Kill the server's process group; the host is told the reason when it is dead."""
+        self._killed_for = self._killed_for or reason
         self.deadline = None
         if self.pid is not None:
             self.server.kill(self.pid)
@@ -161,7 +195,7 @@ class Session:
             self.pid, self._stdin, self._stdout = self.server.start()
         except OSError as error:
             sys.stderr.write(f"assay-proxy: cannot start {self.server.argv[0]}: {error.strerror}\n")
-            self.decisions.emit("assay.proxy.rejected", reason="server_not_started")
+            self.tell_end("server_not_started")
 
     def _on_client(self, events: int) -> None:
         if self.connection is None:
@@ -209,7 +243,7 @@ class Session:
         except OSError:  # a server that reads no more can serve no more
             self._server_out.clear()
             self._close_stdin()
-            self.kill()
+            self.kill("server_reads_no_more")
 
     def _write_client(self) -> None:
         try:
@@ -235,6 +269,8 @@ class Session:
 
     def _close_connection(self) -> None:
         if self.connection is not None:
+            self._cut_off = self._started and self._in_service()
+            self.refusals.flush()
             with suppress(OSError):
                 self.connection.shutdown(SHUT_WR)
             self.connection.close()

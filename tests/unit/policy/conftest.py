@@ -24,6 +24,7 @@ KEY = "dev.assay.runner/tool_call_id"
 SOURCE = "assay://runner-spike/run_x"
 POLICY = """
 schema = "assay.runner.policy.v1"
+base = "/workspace"
 
 [[rule]]
 id = "secrets"

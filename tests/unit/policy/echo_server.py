@@ -18,6 +18,9 @@ from typing import Any
 LOG = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 LOCK = threading.Lock()
 ASKED = threading.Event()
+CAPABILITIES: dict[str, object] = {
+    name: {} for name in ("tools", "resources", "prompts", "completions", "logging", "experimental", "x")
+}
 
 
 def note(what: str, line: str = "") -> None:
@@ -70,11 +73,13 @@ def main() -> None:
         message = json.loads(line)
         method, request_id, params = message.get("method"), message.get("id"), message.get("params", {})
         if method == "initialize":
-            send({"id": request_id, "result": {"protocolVersion": "2025-11-25", "capabilities": {}}})
+            result = {"protocolVersion": "2025-11-25", "capabilities": CAPABILITIES, "note": "caf\u00e9"}
+            send({"id": request_id, "result": result})
         elif method == "server/discover":
-            send(
-                {"id": request_id, "result": {"supportedVersions": ["2026-07-28"], "resultType": "complete"}}
-            )
+            result = {"supportedVersions": ["2026-07-28"], "capabilities": CAPABILITIES}
+            send({"id": request_id, "result": {**result, "resultType": "complete"}})
+        elif method in ("resources/read", "prompts/get", "completion/complete", "resources/list"):
+            send({"id": request_id, "result": {"asked": params}})
         elif method == "tools/list":
             send({"id": request_id, "result": {"tools": [{"name": "echo", "description": "déjà vu"}]}})
         elif method == "ping":

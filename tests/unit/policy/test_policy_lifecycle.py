@@ -153,6 +153,8 @@ def test_a_server_that_fails_ends_its_connection_and_no_other(rig: "Rig", tool: 
     again.call(1, "echo", {}, "tc_2")
     assert again.receive()["id"] == 1
     assert [event["tool_call_id"] for event in rig.data("tool.answered")] == ["tc_2"]
+    reason = "server_exited" if tool == "crash" else "server_reads_no_more"
+    assert [event["reason"] for event in rig.data("server.ended")] == [reason]
 
 
 def test_children_of_a_server_go_with_it(rig: "Rig") -> None:
@@ -190,6 +192,7 @@ def test_the_end_of_the_agents_input_reaches_the_server_and_late_answers_the_age
     assert bridge.line() == b""
     assert bridge.process.wait(60) == 0
     assert [entry["what"] for entry in rig.received()] == ["start", "line", "end"]
+    assert not rig.data("server.ended")  # nobody was left without it
     assert all(gone(pid) for pid in servers(rig))
 
 
@@ -203,6 +206,7 @@ def test_a_server_that_will_not_end_is_killed_once_nobody_hears_it(rig: "Rig") -
     assert not gone(pid, 1)
     assert gone(pid)
     assert rig.stop().errors == ()
+    assert [event["reason"] for event in rig.data("server.ended")] == ["server_did_not_end"]
 
 
 def test_an_agent_that_hangs_up_with_messages_unread_harms_nobody(rig: "Rig") -> None:
@@ -223,14 +227,16 @@ def test_too_many_connections_are_refused(rig: "Rig") -> None:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(rig.listen))
         connections.append(connection)
-    rig.wait_for("assay.proxy.rejected")
+    rig.wait_for("assay.proxy.limited")
     assert connections[-1].recv(1) == b""
     for connection in connections:
         connection.close()
     bridge = rig.bridge()
     bridge.send(id=1, method="ping")
     assert bridge.receive()["id"] == 1
-    assert {event["reason"] for event in rig.data("proxy.rejected")} == {"too_many_connections"}
+    limited = rig.data("proxy.limited")
+    assert {event["reason"] for event in limited} == {"too_many_connections"}
+    assert [event["connection"] for event in limited] == list(range(33, 41))
 
 
 def test_a_server_that_cannot_be_started_ends_the_connection(rig: "Rig") -> None:
@@ -238,7 +244,7 @@ def test_a_server_that_cannot_be_started_ends_the_connection(rig: "Rig") -> None
     bridge = rig.bridge()
     bridge.send(id=1, method="ping")
     assert bridge.line() == b""
-    assert [event["reason"] for event in rig.data("proxy.rejected")] == ["server_not_started"]
+    assert [event["reason"] for event in rig.data("server.ended")] == ["server_not_started"]
     assert rig.proxy is not None
     assert rig.proxy.stderr is not None
     assert b"cannot start /nonexistent/server: No such file or directory" in rig.proxy.stderr.read()

@@ -45,12 +45,32 @@ ZOO: dict[str, tuple[bytes, str]] = {
         changed(b'"arguments":{}', b'"arguments":{"path":"a","path":"b"}'),
         "duplicate_key",
     ),
-    "key that differs in case": (changed(b'"id":1', b'"id":1,"Method":"ping"'), "duplicate_key"),
-    "argument that differs in case": (
-        changed(b'"arguments":{}', b'"arguments":{"path":"a","Path":"b"}'),
+    "duplicate key deep in the arguments": (
+        changed(b'"arguments":{}', b'"arguments":{"a":[{"b":{"c":1,"\\u0063":2}}]}'),
         "duplicate_key",
     ),
-    "Kelvin sign": (changed(b'"arguments":{}', '"arguments":{"k":1,"\u212a":2}'.encode()), "duplicate_key"),
+    "duplicate id": (changed(b'"id":1', b'"id":1,"i\\u0064":2'), "duplicate_key"),
+    "key that differs in case": (changed(b'"id":1', b'"id":1,"Method":"ping"'), "bad_envelope"),
+    "argument that differs in case": (
+        changed(b'"arguments":{}', b'"arguments":{"path":"a","Path":"b"}'),
+        "ambiguous_key",
+    ),
+    "argument that differs in its Unicode case": (
+        changed(b'"arguments":{}', '"arguments":{"files":[],"file\u017f":[]}'.encode()),
+        "ambiguous_key",
+    ),
+    "id key that differs in case": (
+        changed(META, META[:-1] + b',"dev.assay.runner/TOOL_CALL_ID":"x"}'),
+        "ambiguous_key",
+    ),
+    "inner id key that differs in case": (
+        changed(b'"arguments":{}', b'"arguments":{"_meta":{"tool_call_id":"a","Tool_call_id":"b"}}'),
+        "ambiguous_key",
+    ),
+    "inner meta that differs in case": (
+        changed(b'"arguments":{}', b'"arguments":{"_meta":{},"_Meta":{}}'),
+        "ambiguous_key",
+    ),
     "unknown member": (changed(b'"id":1', b'"id":1,"x":1'), "bad_envelope"),
     "member in other case": (b'{"jsonrpc":"2.0","id":1,"method":"ping","Params":{}}', "bad_envelope"),
     "no version": (changed(b'"jsonrpc":"2.0",', b""), "bad_envelope"),
@@ -74,18 +94,28 @@ ZOO: dict[str, tuple[bytes, str]] = {
     "method in other case": (changed(b"tools/call", b"Tools/Call"), "method_not_permitted"),
     "method with a space": (changed(b"tools/call", b"tools/call "), "method_not_permitted"),
     "params no object": (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":["echo"]}', "bad_params"),
-    "params null": (b'{"jsonrpc":"2.0","id":1,"method":"ping","params":null}', "bad_params"),
     "no params": (b'{"jsonrpc":"2.0","id":1,"method":"tools/call"}', "bad_params"),
     "arguments an array": (changed(b'"arguments":{}', b'"arguments":[]'), "bad_params"),
-    "arguments null": (changed(b'"arguments":{}', b'"arguments":null'), "bad_params"),
     "Arguments": (changed(b'"arguments":{}', b'"Arguments":{"path":"/etc/passwd"}'), "bad_params"),
     "meta no object": (changed(META, b'"_meta":[]'), "bad_params"),
     "no tool": (changed(b'"name":"echo",', b""), "bad_params"),
     "tool no string": (changed(b'"echo"', b"7"), "bad_params"),
-    "empty tool": (changed(b'"echo"', b'""'), "bad_params"),
+    "empty tool": (changed(b'"echo"', b'""'), "blank_name"),
+    "blank tool": (changed(b'"echo"', '" \u3000\u200b"'.encode()), "blank_name"),
+    "half a character as tool": (changed(b'"echo"', b'"\\ud800"'), "bad_params"),
+    "half a character as tool call id": (changed(b'"tc"', b'"\\ud800"'), "bad_tool_call_id"),
+    "blank method": (changed(b'"tools/call"', b'"  "'), "blank_method"),
+    "empty method": (changed(b'"tools/call"', b'""'), "blank_method"),
+    "blank id": (changed(b'"id":1', b'"id":" "'), "blank_id"),
+    "empty id": (changed(b'"id":1', b'"id":""'), "blank_id"),
+    "half a character as id": (changed(b'"id":1', b'"id":"\\ud800"'), "bad_id"),
     "long tool": (changed(b'"echo"', b'"' + b"x" * 300 + b'"'), "bad_params"),
     "too long": (
         changed(b'"arguments":{}', b'"arguments":{"a":"' + b"x" * (1 << 20) + b'"}'),
+        "line_too_long",
+    ),
+    "too long, with its id at the end": (
+        b'{"method":"ping","params":{"\\"id\\"":"' + b"x" * (1 << 20) + b'"},"id":"last"}',
         "line_too_long",
     ),
     "too long to be recorded": (
@@ -96,6 +126,23 @@ ZOO: dict[str, tuple[bytes, str]] = {
         "decision_too_long",
     ),
     "answer nobody asked for": (b'{"jsonrpc":"2.0","id":1,"result":{}}', "unexpected_response"),
+}
+# Of the others, the error carries the 1 that was sent.
+IDS: dict[str, object] = {
+    **dict.fromkeys(
+        ("no JSON", "empty line", "two values", "UTF-16", "batch", "string", "duplicate id"), None
+    ),
+    **dict.fromkeys(
+        ("result and error", "answer nobody asked for"), None
+    ),  # answers, whose ids are the server's
+    **dict.fromkeys(("null id", "boolean id", "object as id", "call as notification"), None),
+    "fraction as id": 1.0,
+    "id beyond JavaScript": 9007199254740993,
+    "long id": "x" * 300,
+    "blank id": " ",
+    "empty id": "",
+    "half a character as id": "\ud800",
+    "too long, with its id at the end": "last",
 }
 
 
@@ -114,6 +161,7 @@ def test_a_malformed_line_is_answered_with_an_error_and_nothing_is_forwarded(
     answer = bridge.receive()
     assert answer["error"]["message"].endswith(reason)
     assert -32700 <= answer["error"]["code"] <= -32600
+    assert answer["id"] == IDS.get(name, 1)
     bridge.send(id="after", method="ping")  # the connection goes on, and a server never saw the line
     assert bridge.receive() == {"jsonrpc": "2.0", "id": "after", "result": {}}
     assert shared.forwarded()[-1] == {"jsonrpc": "2.0", "id": "after", "method": "ping"}

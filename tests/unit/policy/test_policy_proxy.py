@@ -39,6 +39,7 @@ def test_a_session_of_the_2025_era(rig: "Rig") -> None:
         "id_key": "dev.assay.runner/tool_call_id",
         "duplicate_id": False,
         "request_id": 2,
+        "connection": 1,
         "policy_digest": digest,
         "paths": ["/workspace/b.txt"],
         "args_sha256": hashlib.sha256(canonical.encode()).hexdigest(),
@@ -78,7 +79,7 @@ def test_a_legacy_server_is_not_asked_to_discover_and_not_started_for_it(rig: "R
     assert probe.receive() == {
         "jsonrpc": "2.0",
         "id": "probe",
-        "error": {"code": -32601, "message": "Method not found"},
+        "error": {"code": -32601, "message": "refused by the policy proxy: legacy_server"},
     }
     assert probe.close() == 0
     assert rig.received() == []
@@ -86,7 +87,7 @@ def test_a_legacy_server_is_not_asked_to_discover_and_not_started_for_it(rig: "R
     bridge.send(id=0, method="initialize", params={})
     assert "result" in bridge.receive()
     assert [message["method"] for message in rig.forwarded()] == ["initialize"]
-    assert not rig.data("proxy.rejected")
+    assert [event["reason"] for event in rig.data("proxy.rejected")] == ["legacy_server"]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +284,7 @@ def test_no_answer_passes_before_its_record_has_left(rig: "Rig") -> None:
     """A host that stops reading: the agent must not be ahead of the record."""
     host = rig.stand_in()
     bridge = rig.bridge()
-    bridge.raw(b"?\n" * 5000)
+    bridge.raw(b"".join(b'{"jsonrpc":"2.0","id":1,"method":"m/%d"}\n' % n for n in range(5000)))
     bridge.line()
     answered = 1
     while not bridge.silent(0.5):
@@ -298,3 +299,210 @@ def test_no_answer_passes_before_its_record_has_left(rig: "Rig") -> None:
             break
     host.close()
     assert 0 < answered <= recorded.count(b"assay.proxy.rejected") < 5000
+
+
+def test_names_pass_and_are_recorded_byte_for_byte(rig: "Rig") -> None:
+    rig.policy.write_text('schema = "assay.runner.policy.v1"\ndefault = "allow"\n')
+    bridge = rig.start().bridge()
+    sent = [
+        (" tc_1", " read_file "),
+        ("tc_1", "read_file"),
+        ("TC_1\u00a0", "Read_File"),
+        ("e\u0301", "\u00e9"),
+    ]
+    for number, (tool_call_id, tool) in enumerate(sent):
+        bridge.call(number, tool, {}, tool_call_id)
+        assert bridge.receive()["id"] == number
+    assert [message["params"]["name"] for message in rig.forwarded()] == [tool for _, tool in sent]
+    decisions = rig.data("tool.decision")
+    assert [(event["tool_call_id"], event["tool"]) for event in decisions] == sent
+    assert [event["duplicate_id"] for event in decisions] == [False] * 4
+    assert [event["tool_call_id"] for event in rig.data("tool.answered")] == [name for name, _ in sent]
+
+
+def test_null_is_taken_as_absent_and_no_notification_is_lost(rig: "Rig") -> None:
+    """Some serialisers write null for what is not there."""
+    bridge = rig.start().bridge()
+    texts = (
+        b'"id":0,"method":"initialize","params":null',
+        b'"method":"notifications/initialized","params":null',
+        b'"id":null,"method":"notifications/initialized","params":{"_meta":null}',
+        b'"id":1,"method":"ping","params":{"_meta":null},"result":null,"error":null',
+        b'"id":2,"method":"tools/call","params":{"name":"echo","arguments":null,"_meta":{"%s":"tc"}}'
+        % b"dev.assay.runner/tool_call_id",
+        b'"id":3,"method":"tools/call","params":{"name":"echo","arguments":{"_meta":{"tool_call_id":"x"}}}',
+    )
+    for text in texts:
+        bridge.raw(b'{"jsonrpc":"2.0",' + text + b"}\n")
+    assert sorted(bridge.receive()["id"] for _ in range(4)) == [0, 1, 2, 3]
+    assert not rig.data("proxy.rejected")
+    assert [event["decision"] for event in rig.data("tool.decision")] == ["allow", "allow"]
+    methods = [message["method"] for message in rig.forwarded()]
+    assert methods == ["initialize", *["notifications/initialized"] * 2, "ping", *["tools/call"] * 2]
+    assert "null" not in "".join(entry["line"] for entry in rig.received())
+
+
+@pytest.mark.parametrize("method", ["initialize", "server/discover"])
+def test_what_is_not_served_is_not_announced(rig: "Rig", method: str) -> None:
+    bridge = rig.start().bridge()
+    bridge.send(id=0, method=method)
+    result = bridge.receive()["result"]
+    assert result["capabilities"] == {"tools": {}}
+    assert result.get("note", "caf\u00e9") == "caf\u00e9"
+    bridge.send(id=1, method="resources/read", params={"uri": "file:///workspace/a"})
+    assert bridge.receive()["error"]["code"] == -32601
+
+
+ASKING = """
+schema = "assay.runner.policy.v1"
+
+[[rule]]
+id = "docs"
+effect = "allow"
+resources = ["file:///workspace/**"]
+
+[[rule]]
+id = "greetings"
+effect = "allow"
+prompts = ["greet_*"]
+"""
+
+
+def test_resources_and_prompts_are_served_by_rules_of_their_own_judged_and_recorded(rig: "Rig") -> None:
+    rig.policy.write_text(ASKING)
+    bridge = rig.start().bridge()
+    bridge.send(id=0, method="initialize")
+    served: dict[str, object] = {"tools": {}, "resources": {}, "prompts": {}, "completions": {}}
+    assert bridge.receive()["result"]["capabilities"] == served
+    ref = {"type": "ref/prompt", "name": "greet_me"}
+    asked: list[tuple[str, dict[str, Any], str]] = [
+        ("resources/read", {"uri": "file:///workspace/a"}, "allow docs"),
+        ("resources/read", {"uri": "file:///etc/passwd"}, "deny default"),
+        ("resources/read", {"uri": "file:///workspace/../etc/passwd"}, "deny default"),
+        ("prompts/get", {"name": "greet_me", "arguments": {"a": "b"}}, "allow greetings"),
+        ("prompts/get", {"name": " greet_me"}, "deny default"),
+        ("completion/complete", {"ref": ref, "argument": {"name": "a", "value": ""}}, "allow greetings"),
+        ("completion/complete", {"ref": {"type": "ref/resource", "uri": "x:y"}}, "deny default"),
+    ]
+    for number, (method, params, outcome) in enumerate(asked, 1):
+        bridge.send(id=number, method=method, params=params)
+        answer = bridge.receive()
+        assert answer["id"] == number
+        decision, rule = outcome.split()
+        if decision == "allow":
+            assert answer["result"] == {"asked": params}
+        else:
+            assert answer["error"]["code"] == -32602
+            assert answer["error"]["data"] == {
+                "dev.assay.runner/decision": "deny",
+                "dev.assay.runner/rule": rule,
+            }
+    bridge.send(id=90, method="resources/list")
+    assert bridge.receive()["id"] == 90
+    judged = rig.data("proxy.judged")
+    assert [(event["method"], f"{event['decision']} {event['rule']}") for event in judged] == [
+        (method, outcome) for method, _, outcome in asked
+    ]
+    assert judged[2]["notes"] == ["not_judged:uri:not_normal"]
+    assert len(rig.forwarded()) == 2 + 3
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"URI": "file:///workspace/a"},
+        {"uri": "file:///workspace/a", "Uri": "file:///etc/passwd"},
+        {"uri": 7},
+        {"uri": " "},
+        {"uri": "x" * 5000},
+        {"ref": {"type": "ref/other", "name": "greet_me"}},
+    ],
+)
+def test_a_resource_or_prompt_that_is_named_ambiguously_is_refused(
+    rig: "Rig", params: dict[str, Any]
+) -> None:
+    rig.policy.write_text(ASKING)
+    bridge = rig.start().bridge()
+    bridge.send(id=5, method="completion/complete" if "ref" in params else "resources/read", params=params)
+    answer = bridge.receive()
+    assert (answer["id"], answer["error"]["code"]) == (5, -32602)
+    assert rig.received() == []
+    assert len(rig.data("proxy.rejected")) == 1
+
+
+def test_arguments_that_nobody_judges_may_have_keys_that_differ_in_case(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    headers = {"Content-Type": "a", "content-type": "b"}
+    for arguments in ({"headers": headers}, headers, {"list": [{"deep": headers}], "k": 1, "\u212a": 2}):
+        bridge.call(1, "echo", arguments, "tc")
+        assert json.loads(bridge.receive()["result"]["content"][0]["text"]) == arguments
+
+
+def test_a_denial_says_what_could_not_be_judged(rig: "Rig") -> None:
+    rig.policy.write_text(rig.policy.read_text().replace('base = "/workspace"\n', ""))
+    bridge = rig.start().bridge()
+    bridge.call(1, "read_file", {"path": "a"}, "tc")
+    text = bridge.receive()["result"]["content"][0]["text"]
+    assert text == "denied by policy: tool 'read_file', rule 'secrets' (not_judged:path:relative)"
+    assert rig.data("tool.decision")[0]["notes"] == ["not_judged:path:relative"]
+
+
+def test_every_refusal_names_its_method_request_and_connection(rig: "Rig") -> None:
+    rig.start()
+    first = rig.bridge()
+    first.send(id="r", method="resources/read", params={"uri": "x:y"})
+    assert first.receive()["id"] == "r"
+    second = rig.bridge()
+    second.send(id=8, method="tools/call", params={"name": ["x"]})
+    assert second.receive()["id"] == 8
+    told = [
+        {key: value for key, value in event.items() if key != "monotonic_ns"}
+        for event in rig.data("rejected")
+    ]
+    assert told == [
+        {"connection": 1, "reason": "method_not_permitted", "method": "resources/read", "request_id": "r"},
+        {"connection": 2, "reason": "bad_params", "method": "tools/call", "request_id": 8},
+    ]
+
+
+def test_refusals_without_number_are_counted_not_told_one_by_one(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    for number in range(350):
+        bridge.send(id=number, method="resources/read")
+        assert bridge.receive()["id"] == number
+    bridge.close()
+    rig.bridge().send(id=1, method="prompts/list")
+    rig.bridges[-1].receive()
+    told = rig.data("proxy.rejected")
+    assert [event["request_id"] for event in told[:100]] == list(range(100))
+    assert (told[100]["count"], told[100]["connection"]) == (250, 1)
+    assert (told[101]["method"], len(told)) == ("prompts/list", 102)
+
+
+def test_what_was_only_counted_is_told_when_the_run_ends(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    for number in range(150):
+        bridge.send(id=number, method="x")
+        bridge.receive()
+    assert rig.data("proxy.rejected")[-1]["count"] == 50
+
+
+def test_refusals_of_endless_kinds_end_in_a_limit_that_is_told(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    for start in range(0, 12_000, 1000):
+        methods = range(start, start + 1000)
+        bridge.raw(b"".join(b'{"jsonrpc":"2.0","id":1,"method":"m/%d"}\n' % n for n in methods))
+        for _ in methods:
+            bridge.receive()
+    assert len(rig.data("proxy.rejected")) == 10_000
+    assert [(event["reason"], event["connection"]) for event in rig.data("limited")] == [
+        ("too_many_refusals", 0)
+    ]
+
+
+def test_requests_in_flight_are_bounded(rig: "Rig") -> None:
+    bridge = rig.start().bridge()
+    for number in range(257):
+        bridge.call(number, "slow", {"seconds": 1}, f"tc_{number}")
+    assert bridge.receive()["error"]["message"].endswith("too_many_in_flight")
+    assert sorted(bridge.receive()["id"] for _ in range(256)) == list(range(256))

@@ -6,9 +6,11 @@ import pytest
 
 from harness.errors import InputError
 from harness.policy.check import check_policy
-from harness.policy.rules import Policy, PolicyError, load_policy, normalise
+from harness.policy.paths import Judged, judged_path
+from harness.policy.rules import Policy, PolicyError, load_policy
 
 HEAD = 'schema = "assay.runner.policy.v1"\n'
+DENY = '[[rule]]\nid = "a"\neffect = "deny"\ntools = ["t"]\npaths = ["/workspace/secret"]\n'
 RULE = '[[rule]]\nid = "a"\neffect = "allow"\ntools = ["t"]\n'
 
 
@@ -49,6 +51,12 @@ def decide(loaded: Policy, tool: str, **arguments: object) -> str:
         (HEAD + RULE + 'paths = ["/a/"]\n', "rule 'a'", "'/a/' can match no absolute"),
         (HEAD + RULE + 'paths = ["//a"]\n', "rule 'a'", "'//a' can match no absolute"),
         (HEAD + RULE + 'path_args = ["p"]\n', "rule 'a'", "path_args but no paths"),
+        (HEAD + RULE + 'resources = ["x"]\n', "rule 'a'", "has tools and resources"),
+        (HEAD + RULE.replace("tools", "prompts") + 'paths = ["/a"]\n', "rule 'a'", "paths beside prompts"),
+        (HEAD + 'base = "workspace"\n', "base", "base is 'workspace'"),
+        (HEAD + 'base = "/a/../b"\n', "base", "base is '/a/../b'"),
+        (HEAD + 'base = "/a/"\n', "base", "base is '/a/'"),
+        (HEAD + "base = 3\n", "base", "base is 3"),
         (HEAD + "accepted_id_keys = []\n", "top level", "accepted_id_keys is no list"),
         (HEAD + "x = y\n", "", "line 2"),
     ],
@@ -132,18 +140,156 @@ def test_globs(tmp_path: Path, glob: str, path: str, *, matches: bool) -> None:
         ("//etc/passwd", "/etc/passwd"),
         ("///etc", "/etc"),
         ("/", "/"),
-        ("a\0b", None),
-        ("~/x", None),
-        ("file:///etc/passwd", None),
-        ("file:/etc/passwd", None),
-        ("a" * 4097, None),
-        (7, None),
-        (None, None),
-        (["a"], None),
+        ("./a:b", "/workspace/a:b"),
+        ("/workspace/a:b", "/workspace/a:b"),
+        ("/workspace/~", "/workspace/~"),
+        ("a b", "/workspace/a b"),
     ],
 )
-def test_path_arguments_are_normalised_lexically(value: object, path: str | None) -> None:
-    assert normalise(value) == path
+def test_path_arguments_are_normalised_lexically(value: str, path: str) -> None:
+    assert judged_path(value, "/workspace") == Judged(path)
+    assert judged_path(value, None) == (Judged(path) if value[:1] == "/" else Judged(None, "relative"))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("a\0b", "nul"),
+        ("~/x", "home"),
+        ("~root/x", "home"),
+        (" ~/x", "blank"),
+        ("\t/etc/passwd", "blank"),
+        ("/workspace/secret ", "blank"),
+        ("/workspace/secret\n", "blank"),
+        ("\ufefffile:///etc/passwd", "blank"),
+        ("\x01file:///etc/passwd", "blank"),
+        ("\u200b~", "blank"),
+        (" ", "blank"),
+        ("file:///etc/passwd", "url"),
+        ("file:/etc/passwd", "url"),
+        ("file:etc/passwd", "url"),
+        ("file:%2Fetc%2Fpasswd", "url"),
+        ("file://localhost/etc/passwd", "url"),
+        ("FILE:passwd", "url"),
+        ("fi\nle:///etc/passwd", "url"),
+        (" file:///etc/passwd", "blank"),
+        ("https:x", "url"),
+        ("a" * 4097, "too_long"),
+        ("/workspace/\udcc3\udca9", "not_unicode"),
+        (7, "not_a_string"),
+        (None, "not_a_string"),
+        (["a"], "not_a_string"),
+    ],
+)
+def test_what_servers_may_read_in_more_than_one_way_is_not_judged(
+    tmp_path: Path, value: object, why: str
+) -> None:
+    assert judged_path(value, "/workspace") == Judged(None, why)
+    for base in ("", 'base = "/workspace"\n', 'base = "/"\n'):
+        allow = policy(tmp_path, base + RULE + 'paths = ["/workspace/**", "/**"]\n')
+        assert decide(allow, "t", path=[value]) == "deny default"
+        deny = policy(tmp_path, base + 'default = "allow"\n' + DENY)
+        assert decide(deny, "t", path=[value]) == "deny a"
+        assert f"not_judged:path:{why}" in deny.notes(
+            "t", {"path": [value]}, deny.judge("t", {"path": [value]})
+        )
+
+
+def test_a_relative_path_is_judged_only_from_a_base(tmp_path: Path) -> None:
+    """Servers resolve it from a root of their own."""
+    rules = RULE + 'paths = ["/workspace/**"]\n'
+    assert decide(policy(tmp_path, rules), "t", path="a") == "deny default"
+    assert decide(policy(tmp_path, 'base = "/workspace"\n' + rules), "t", path="a") == "allow a"
+    assert decide(policy(tmp_path, 'base = "/srv"\n' + rules), "t", path="a") == "deny default"
+    denies = policy(tmp_path, 'default = "allow"\n' + DENY)
+    assert decide(denies, "t", path="anything") == "deny a"
+    assert decide(denies, "t", path="/elsewhere") == "allow default"
+
+
+NFC, NFD = "/workspace/caf\u00e9", "/workspace/cafe\u0301"
+
+
+@pytest.mark.parametrize(("written", "sent"), [(NFC, NFD), (NFD, NFC), (NFC, NFC), (NFD, NFD)])
+def test_names_are_compared_in_one_unicode_form_and_kept_as_sent(
+    tmp_path: Path, written: str, sent: str
+) -> None:
+    """Servers and file systems take either form for the other."""
+    differs = written != sent
+    for default, effect, outcome in (("allow", "deny", "deny a"), ("deny", "allow", "allow a")):
+        text = f'default = "{default}"\n' + RULE.replace("allow", effect) + f'paths = ["{written}"]\n'
+        loaded = policy(tmp_path, text)
+        assert decide(loaded, "t", path=sent) == outcome
+        notes = loaded.notes("t", {"path": sent}, loaded.judge("t", {"path": sent}))
+        assert notes == (["unicode_form:path"] if differs else [])
+        assert loaded.paths_of({"path": sent}) == [sent]
+    tool = policy(tmp_path, RULE.replace('"t"', f'"{written}"'))
+    assert decide(tool, sent) == "allow a"
+    assert tool.notes(sent, {}, tool.judge(sent, {})) == (["unicode_form:tool"] if differs else [])
+
+
+def test_path_argument_names_are_compared_in_one_unicode_form(tmp_path: Path) -> None:
+    loaded = policy(tmp_path, RULE + 'paths = ["/a"]\npath_args = ["cafe\u0301"]\n')
+    assert loaded.judge("t", {"caf\u00e9": "/a"}).decision == "allow"
+    assert loaded.judge("t", {"CAF\u00c9": "/b"}).decision == "deny"
+
+
+def test_names_are_taken_as_they_are(tmp_path: Path) -> None:
+    loaded = policy(
+        tmp_path,
+        '[[rule]]\nid = "no"\neffect = "deny"\ntools = ["read_file"]\npaths = ["/s"]\n'
+        + RULE.replace('"t"', '"*"'),
+    )
+    assert decide(loaded, "read_file", path="/s") == "deny no"
+    for name in (" read_file", "read_file ", "READ_FILE", "read_file\u200b"):
+        assert decide(loaded, name, path="/s") == "allow a"
+    assert loaded.find_id({loaded.id_keys[0]: " tc_1"}, {})[0] == " tc_1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "outcome"),
+    [
+        ("file:///workspace/docs/a.md", "allow docs"),
+        ("file:///workspace/docs/a/b.md", "allow docs"),
+        ("demo:note/1", "allow docs"),
+        ("demo:note/a/b", "deny default"),
+        ("file:///workspace/docs/secret", "deny secret"),
+        ("file:///workspace/docs/x/../secret", "deny secret"),
+        ("file:///workspace/docs/%73ecret", "deny secret"),
+        ("file:///workspace/docs/.%2Fsecret", "deny secret"),
+        ("file:///workspace/docs//secret", "deny secret"),
+        ("file:///workspace/docs/secret\n", "deny secret"),
+        ("file://localhost/workspace/docs/a.md", "deny secret"),
+        ("file:/workspace/docs/a.md", "deny secret"),
+        ("File:///workspace/docs/a.md", "deny secret"),
+        ("file:///workspace/docs/%c3%a9", "deny secret"),
+        ("file:///workspace/docs/%FF", "deny secret"),
+        ("file:///workspace/docs/caf%C3%A9", "deny accent"),
+        ("file:///workspace/docs/cafe%CC%81", "deny accent"),
+        ("file:///workspace/docs/caf\u00e9", "deny accent"),
+        ("/workspace/docs/a.md", "deny secret"),
+        ("other://x", "deny default"),
+    ],
+)
+def test_resources_are_judged_by_their_uri_in_normal_form(tmp_path: Path, uri: str, outcome: str) -> None:
+    loaded = policy(
+        tmp_path,
+        '[[rule]]\nid = "secret"\neffect = "deny"\nresources = ["file:///workspace/docs/secret"]\n'
+        '[[rule]]\nid = "accent"\neffect = "deny"\nresources = ["file:///workspace/docs/caf\u00e9"]\n'
+        '[[rule]]\nid = "docs"\neffect = "allow"\nresources = ["file:///workspace/docs/**", "demo:note/*"]\n',
+    )
+    verdict = loaded.judge_name("resources", uri)
+    assert f"{verdict.decision} {verdict.rule}" == outcome
+    assert loaded.served == {"resources"}
+    assert loaded.judge("file:///workspace/docs/a.md", {}).decision == "deny"  # no rule about tools
+
+
+def test_prompts_have_rules_of_their_own(tmp_path: Path) -> None:
+    loaded = policy(tmp_path, RULE + '[[rule]]\nid = "p"\neffect = "allow"\nprompts = ["greet_*"]\n')
+    assert loaded.served == {"prompts"}
+    assert loaded.judge_name("prompts", "greet_me").rule == "p"
+    assert loaded.judge_name("prompts", "t").rule == "default"
+    assert loaded.judge_name("resources", "greet_me").rule == "default"
+    assert decide(loaded, "greet_me") == "deny default"
 
 
 def test_an_allow_needs_every_path_inside_and_a_deny_one(tmp_path: Path) -> None:
@@ -167,7 +313,8 @@ def test_an_allow_needs_every_path_inside_and_a_deny_one(tmp_path: Path) -> None
 
 
 def test_a_rule_can_name_its_own_path_arguments(tmp_path: Path) -> None:
-    loaded = policy(tmp_path, RULE + 'paths = ["/workspace/**"]\npath_args = ["where"]\n')
+    rule = RULE + 'paths = ["/workspace/**"]\npath_args = ["where"]\n'
+    loaded = policy(tmp_path, 'base = "/workspace"\n' + rule)
     assert decide(loaded, "t", where="x") == "allow a"
     assert decide(loaded, "t", path="x") == "deny default"
     assert loaded.paths_of({"where": "b", "path": ["a", 3, "b"]}) == ["/workspace/a", "/workspace/b"]
