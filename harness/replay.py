@@ -16,7 +16,7 @@ from harness.bundle.reader import Archive
 from harness.compare.pointer import first_divergence
 from harness.contracts.canonical import to_bytes
 from harness.contracts.companion import RUNSPEC, RunSpecDocV1
-from harness.contracts.compared import COMPARED
+from harness.contracts.compared import compared
 from harness.contracts.converter import unstructure
 from harness.contracts.replay_kit import (
     IMAGE_CONFIG,
@@ -101,7 +101,8 @@ def replay(bench: Bench, ready: ReadyKit) -> Measured:
 
 def differences(expected: Archive, replayed: Archive) -> tuple[ReplayDifference, ...]:
     """The compared members whose bytes differ, each with the first place."""
-    found = (first_divergence(expected.members[name], replayed.members[name], name) for name in COMPARED)
+    names = compared(expected.members, replayed.members)
+    found = (first_divergence(expected.members[name], replayed.members[name], name) for name in names)
     return tuple(
         ReplayDifference(member=one.member, place=one.place, expected=one.left, replayed=one.right)
         for one in found

@@ -17,7 +17,7 @@ from harness.bundle.signing import Signer, load_public_key, load_signer
 from harness.commands import output_file
 from harness.compare.tree import load_run, surface_difference
 from harness.contracts.companion import RUNSPEC, RunSpecDocV1
-from harness.contracts.compared import COMPARED
+from harness.contracts.compared import compared
 from harness.contracts.converter import unstructure
 from harness.contracts.pretty import pretty
 from harness.contracts.replay_kit import ReplayKit, ReplayResult
@@ -152,7 +152,7 @@ def _result(arguments: argparse.Namespace, ready: ReadyKit, archive: Path, elaps
         identity=replayed.identity,
         archive=str(arguments.output) if arguments.output else None,
         equal=not found,
-        compared=COMPARED,
+        compared=compared(ready.archive.members, replayed.members),
         differences=found,
         elapsed_ms=elapsed_ms,
     )

@@ -77,6 +77,8 @@ CODES = MappingProxyType(
             ("meaning",), "seals that are not of this run's roles, or not declared so"
         ),
         "ContractRunSpecMismatch": Code(("meaning",), "a run spec that contradicts itself"),
-        "ContractPolicyMismatch": Code(("meaning",), "a decision whose source is of another run"),
+        "ContractPolicyMismatch": Code(
+            ("meaning",), "a decision whose source is of another run, or proxy events that the rest denies"
+        ),
     }
 )

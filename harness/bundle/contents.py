@@ -8,8 +8,8 @@ from harness.bundle.kernel_lines import TooManyError, V0Kernel, V1Kernel
 from harness.bundle.members import Members
 from harness.bundle.problem import Kept, Problem
 from harness.contracts import companion
-from harness.contracts.bounds import MAX_EVENTS, MAX_LINE_BYTES, MAX_LINES
-from harness.contracts.companion import COMPANION_MODELS
+from harness.contracts.bounds import MAX_CHANNEL_LINES, MAX_EVENTS, MAX_LINE_BYTES, MAX_LINES
+from harness.contracts.companion import COMPANION_MODELS, PolicyEventV1
 from harness.contracts.correlation import CorrelationReport
 from harness.contracts.health import ObservationHealth
 from harness.contracts.manifest import (
@@ -41,6 +41,7 @@ LINES: dict[str, tuple[type, ...]] = {
     POLICY: (PolicyEvent,),
     SDK: (SdkEvent,),
     EVENTS: (RunStarted, RunFinished),
+    companion.POLICY: (PolicyEventV1,),
 }
 
 
@@ -75,6 +76,12 @@ class Contents:
     @property
     def policy(self) -> tuple[PolicyEvent, ...]:
         return self._lines_of(POLICY, PolicyEvent)
+
+    @property
+    def policy_v1(self) -> tuple[PolicyEventV1, ...]:
+        """Empty also for archives of before."""
+        found: tuple[PolicyEventV1, ...] = self._models.get(companion.POLICY, ())
+        return found
 
     @property
     def sdk(self) -> tuple[SdkEvent, ...]:
@@ -113,7 +120,8 @@ class Contents:
 
     def _read_lines(self, member: str, report: Report) -> Iterator[Any]:
         number, classes = 0, LINES[member]
-        for lines in _blocks(self.members, member, MAX_EVENTS, report):
+        most = MAX_CHANNEL_LINES if member == companion.POLICY else MAX_EVENTS
+        for lines in _blocks(self.members, member, most, report):
             for line in lines:
                 number += 1
                 if member == EVENTS and number > len(classes):

@@ -11,7 +11,7 @@ from harness.bundle.reader import Archive
 from harness.bundle.verify import check
 from harness.contracts.canonical import JsonError, load_json, sha256_of
 from harness.contracts.companion import ACCOUNTING, RUNSPEC, AccountingV1, RunSpecDocV1
-from harness.contracts.compared import COMPARED
+from harness.contracts.compared import compared
 from harness.contracts.converter import parse
 from harness.contracts.replay_kit import ARCHIVE, IMAGE_CONFIG, KIT, POLICY, ReplayKit, layer_file
 from harness.errors import EvidenceError, InputError
@@ -33,7 +33,11 @@ def replayable(path: Path) -> KitContents:
     VerificationError, EvidenceError or InputError otherwise.
     """
     archive = check(path)
-    missing = [member for member in (*COMPARED, RUNSPEC, ACCOUNTING) if member not in archive.members]
+    missing = [
+        member
+        for member in (*compared(archive.members), RUNSPEC, ACCOUNTING)
+        if member not in archive.members
+    ]
     if missing:
         raise InputError(f"has no {missing[0]}: nothing can be replayed", place=str(path), hint=_AGAIN)
     accounting = parse(AccountingV1, load_json(archive.members[ACCOUNTING], ACCOUNTING))
@@ -55,7 +59,7 @@ def replayable(path: Path) -> KitContents:
 
 def expected_digests(archive: Archive) -> dict[str, str]:
     """Of the compared members."""
-    return {member: sha256_of(archive.members[member]) for member in COMPARED}
+    return {member: sha256_of(archive.members[member]) for member in compared(archive.members)}
 
 
 def check_contents(kit: ReplayKit, files: Mapping[str, Path], place: str) -> KitContents:

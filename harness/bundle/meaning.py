@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
-from harness.bundle import books, meaning_kernel, meaning_layers, meaning_run
+from harness.bundle import books, meaning_kernel, meaning_layers, meaning_policy, meaning_run
 from harness.bundle.contents import Contents
 from harness.bundle.problem import Problem
 from harness.contracts.health import ObservationHealth
@@ -105,6 +105,12 @@ RULES: tuple[Rule, ...] = (
         "each operation that matters is attributed, as its call's words allow",
         meaning_run.attribution_problems,
         _no_companion,
+    ),
+    Rule(
+        "policy_events",
+        "the proxy's decisions are those of the policy layer, its refusals told one by one or counted",
+        meaning_policy.policy_event_problems,
+        meaning_policy.no_policy_events,
     ),
     Rule(
         "run_events",

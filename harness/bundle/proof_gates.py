@@ -18,7 +18,7 @@ from harness.bundle.verify import verify
 from harness.contracts import manifest
 from harness.contracts.canonical import load_json, sha256_of
 from harness.contracts.companion import ACCOUNTING, RUNSPEC
-from harness.contracts.compared import COMPARED
+from harness.contracts.compared import compared
 from harness.contracts.converter import ContractError, parse
 from harness.contracts.gate_summary import GateResultSummary, GateSummary
 from harness.contracts.proof_pack import (
@@ -218,7 +218,8 @@ def _run_reasons(base: str, runs: list[_Run], different: int) -> Iterator[Reason
 def _compared(runs: list[_Run]) -> tuple[dict[str, str], list[Problem]]:
     """Digest of each member that is the same in every run, and the first byte where one is not."""
     same, problems = {}, []
-    for member in COMPARED:
+    held = [run.archive.members for run in runs if run.archive is not None]
+    for member in compared(*held):
         versions = [(run.path, run.archive.members.get(member)) for run in runs if run.archive is not None]
         for path, data in versions:
             first = versions[0][1]

@@ -18,7 +18,7 @@ from harness.bundle.members import Bounded, Members, Structured
 from harness.bundle.problem import BrokenError, Kept, Problem
 from harness.bundle.reader import Archive, found_at, manifest_of
 from harness.contracts.canonical import Sha256, to_bytes
-from harness.contracts.companion import COMPANION_MODELS
+from harness.contracts.companion import COMPANION_MODELS, LATER_COMPANION
 from harness.contracts.converter import unstructure
 from harness.contracts.manifest import (
     COMPANION_MANIFEST,
@@ -52,7 +52,8 @@ class Listed:
         data = members[COMPANION_MANIFEST]
         found: CompanionManifest | None = checked(COMPANION_MANIFEST, "", data, CompanionManifest, kept.add)
         if found is not None:
-            _list(COMPANION_MANIFEST, found.files, tuple(COMPANION_MODELS), members, kept)
+            wanted = tuple(n for n in COMPANION_MODELS if n in members or n not in LATER_COMPANION)
+            _list(COMPANION_MANIFEST, found.files, wanted, members, kept)
         return found
 
 

@@ -22,6 +22,7 @@ from harness.contracts.companion_evidence import (
     ProcessTreeV1,
     ToolCapability,
 )
+from harness.contracts.companion_policy import POLICY_EVENT_V1, PolicyEventV1
 from harness.contracts.companion_run import (
     ACCOUNTING_V1,
     HOST_V1,
@@ -44,6 +45,7 @@ ATTRIBUTION = "companion/attribution.json"
 HOST = "companion/host.json"
 KERNEL = "companion/kernel.ndjson"
 NETWORK = "companion/network.json"
+POLICY = "companion/policy.ndjson"
 PROCESSES = "companion/processes.json"
 RUNSPEC = "companion/runspec.json"
 SURFACE = "companion/surface.json"
@@ -55,6 +57,7 @@ COMPANION_SCHEMAS: dict[str, str] = {
     HOST: HOST_V1,
     KERNEL: KERNEL_EVENT_V1,
     NETWORK: NETWORK_SEAL_V1,
+    POLICY: POLICY_EVENT_V1,
     PROCESSES: PROCESS_TREE_V1,
     RUNSPEC: RUNSPEC_V1,
     SURFACE: SURFACE_V1,
@@ -66,13 +69,16 @@ COMPANION_MODELS: dict[str, type] = {
     HOST: HostV1,
     KERNEL: KernelEventV1,
     NETWORK: NetworkSealV1,
+    POLICY: PolicyEventV1,
     PROCESSES: ProcessTreeV1,
     RUNSPEC: RunSpecDocV1,
     SURFACE: CapabilitySurfaceV1,
 }
 
 # Companion members that must have the same bytes in every run of the same thing (design §6).
-COMPARED_COMPANION: tuple[str, ...] = (ATTRIBUTION, KERNEL, PROCESSES, SURFACE)
+COMPARED_COMPANION: tuple[str, ...] = (ATTRIBUTION, KERNEL, POLICY, PROCESSES, SURFACE)
+# Members that runs of before do not have.
+LATER_COMPANION: frozenset[str] = frozenset({POLICY})
 
 __all__ = [
     "ACCOUNTING",
@@ -82,7 +88,9 @@ __all__ = [
     "COMPARED_COMPANION",
     "HOST",
     "KERNEL",
+    "LATER_COMPANION",
     "NETWORK",
+    "POLICY",
     "PROCESSES",
     "RUNSPEC",
     "SURFACE",
@@ -104,6 +112,7 @@ __all__ = [
     "NetworkCapability",
     "NetworkSealV1",
     "PathCapability",
+    "PolicyEventV1",
     "ProcessNode",
     "ProcessTreeV1",
     "RoleSeal",

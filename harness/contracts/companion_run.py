@@ -64,6 +64,7 @@ class AccountingV1:
     """companion/accounting.json; `capture` is null when kernel capture was not asked for.
 
     unlabelled  records of processes that were not seen to start
+    policy_events  lines of companion/policy.ndjson; left out by runs from before there was one
     volatile    operations whose name became a declared glob, by glob: nothing of them is lost but the name;
                 and looks at a declared file of /proc or /sys, which are told nowhere else
     host_view   looks at kernel files that say how large the host is, by place (harness.evidence.host_view):
@@ -82,6 +83,7 @@ class AccountingV1:
     unlabelled: Natural
     io_uring_refused: Natural
     idless_calls: Natural
+    policy_events: Natural | None = omittable()
     volatile: dict[str, Natural]
     host_view: dict[str, Natural] | None = omittable()
     survivors: Natural

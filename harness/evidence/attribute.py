@@ -23,8 +23,8 @@ from harness.evidence.classify import Classified
 from harness.evidence.model import Role, TooMuchError
 from harness.evidence.operations import Operation
 from harness.evidence.paths import text
+from harness.evidence.policy_v1 import ANSWERED_TYPE
 
-ANSWERED_TYPE = "assay.tool.answered"
 EXACT, WINDOW, AMBIGUOUS, UNATTRIBUTED = "exact", "window", "ambiguous", "unattributed"
 _MOST_WORK = 5 * MAX_NODES  # candidates that are looked at, however few lists they give
 
@@ -34,12 +34,14 @@ class Call:
     """One decision that names its call; nanoseconds of CLOCK_MONOTONIC.
 
     answered_ns  None while unanswered: the tool may go on to the end of the run.
+    connection   an answer can only come on the one that the call was made on
     """
 
     tool_call_id: str
     tool: str
     decision: str
     request_id: object
+    connection: object
     decided_ns: int
     answered_ns: int | None = None
     paths: tuple[str, ...] = field(default=())
@@ -48,7 +50,7 @@ class Call:
 def read_calls(lines: Iterable[bytes]) -> tuple[Call, ...]:
     """Calls in the order of their decisions; a line that is none is reported by the policy layer."""
     calls: list[Call] = []
-    waiting: dict[bytes, deque[int]] = {}  # of each id and request, the allowed calls without an answer
+    waiting: dict[bytes, deque[int]] = {}  # of each connection, request and id, allowed calls without answer
     for line in lines:
         document = _event(line)
         data = document.get("data")
@@ -57,11 +59,10 @@ def read_calls(lines: Iterable[bytes]) -> tuple[Call, ...]:
         if document.get("type") == DECISION_TYPE:
             for call in _decision(data):
                 if call.decision == "allow":
-                    key = to_bytes([call.tool_call_id, call.request_id])
-                    waiting.setdefault(key, deque()).append(len(calls))
+                    waiting.setdefault(_key(data), deque()).append(len(calls))
                 calls.append(call)
         elif document.get("type") == ANSWERED_TYPE:
-            first = waiting.get(to_bytes([data.get("tool_call_id"), data.get("request_id")]))
+            first = waiting.get(_key(data))
             if first:
                 at = first.popleft()
                 calls[at] = evolve(calls[at], answered_ns=data["monotonic_ns"])
@@ -210,8 +211,8 @@ def _event(line: bytes) -> dict[str, Any]:
 
 def _decision(data: Mapping[str, Any]) -> list[Call]:
     names = [data.get(key) for key in ("tool_call_id", "tool", "decision")]
-    tool_call_id, tool, decision = (name.strip() if isinstance(name, str) else "" for name in names)
-    if not (tool_call_id and tool and decision):
+    tool_call_id, tool, decision = (name if isinstance(name, str) else "" for name in names)
+    if not (tool_call_id.strip() and tool.strip() and decision.strip()):
         return []
     paths = data.get("paths")
     judged = [path for path in paths if isinstance(path, str)] if isinstance(paths, list) else []
@@ -221,7 +222,13 @@ def _decision(data: Mapping[str, Any]) -> list[Call]:
             tool=tool,
             decision=decision,
             request_id=data.get("request_id"),
+            connection=data.get("connection"),
             decided_ns=data["monotonic_ns"],
             paths=sorted_unique(judged),
         )
     ]
+
+
+def _key(data: Mapping[str, Any]) -> bytes:
+    """What a call and its answer have in common; as JSON, because 1 and 1.0 are equal in Python."""
+    return to_bytes([data.get(key) for key in ("connection", "request_id", "tool_call_id")])

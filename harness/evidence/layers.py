@@ -11,13 +11,13 @@ from attrs import frozen
 
 from harness.contracts import policy_event, sdk_event
 from harness.contracts.canonical import load_json
+from harness.contracts.companion_policy import UNTOLD_PROBLEM, PolicyEventV1
 from harness.contracts.converter import ContractError
 from harness.contracts.policy_event import PolicyEvent
 from harness.contracts.rules import is_run_id, sorted_unique
 from harness.contracts.sdk_event import SdkEvent, SdkEventType
+from harness.evidence.policy_v1 import OTHER_POLICY_TYPES, in_order, is_untold, policy_event_v1
 
-# What the policy proxy says besides decisions.
-OTHER_POLICY_TYPES = frozenset({"assay.proxy.ready", "assay.tool.answered", "assay.proxy.rejected"})
 _QUOTED = 200  # characters of a stranger's line in a problem
 SOURCE_PREFIX = "assay://runner-spike/"  # followed by the run id
 
@@ -33,11 +33,15 @@ class LayerProblem:
 
 @frozen
 class PolicyLayer:
-    """`idless_calls`: valid decisions about calls without a tool_call_id, which v0 cannot hold."""
+    """`idless_calls`: valid decisions about calls without a tool_call_id, which v0 cannot hold.
+
+    told  all that the proxy said, for the companion
+    """
 
     events: tuple[PolicyEvent, ...] = ()
     problems: tuple[LayerProblem, ...] = ()
     idless_calls: int = 0
+    told: tuple[PolicyEventV1, ...] = ()
 
 
 @frozen
@@ -73,24 +77,27 @@ def policy_layer(lines: Iterable[bytes], run_id: str, *, expected: bool = False)
     if problems:
         return PolicyLayer(problems=tuple(problems))
     events: list[PolicyEvent] = []
+    told: list[PolicyEventV1] = []
     idless = decisions = 0
     for number, line in _numbered(lines):
         try:
             document = _object(line)
-            if not _is_decision(document):
-                continue
-            decision = _decision(document, run_id, len(events))
+            is_decision = _is_decision(document)
+            decision = _decision(document, run_id, len(events)) if is_decision else None
         except _RefusedError as refused:
             problems.append(LayerProblem(refused.identity, number, refused.detail))
             continue
-        decisions += 1
-        if decision is None:
-            idless += 1
-        else:
+        if news := policy_event_v1(document, run_id):
+            told.append(news)
+            if is_untold(news):
+                problems.append(LayerProblem(UNTOLD_PROBLEM, number, "more than are told"))
+        if decision is not None:
             events.append(decision)
+        decisions += is_decision
+        idless += is_decision and decision is None
     if expected and not decisions:
         problems.append(LayerProblem("EmptyDecisionLog", 0))
-    return PolicyLayer(tuple(events), tuple(problems), idless)
+    return PolicyLayer(tuple(events), tuple(problems), idless, in_order(told))
 
 
 def sdk_layer(lines: Iterable[bytes], run_id: str, *, expected: bool = False) -> SdkLayer:
@@ -144,11 +151,11 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def _text(document: dict[str, Any], key: str, name: str) -> str:
-    """A trimmed, non-empty string; anything else counts as missing."""
+    """Text that is not blank, as it was sent; anything else counts as missing."""
     value = document.get(key)
     if not isinstance(value, str) or not value.strip():
         raise _RefusedError("MissingRequiredField", name)
-    return value.strip()
+    return value
 
 
 def _is_decision(document: dict[str, Any]) -> bool:
@@ -179,7 +186,7 @@ def _decision(document: dict[str, Any], run_id: str, seq: int) -> PolicyEvent | 
         run_id=run_id,
         seq=seq,
         source=source,
-        tool_call_id=call_id.strip(),
+        tool_call_id=call_id,
         tool=tool,
         decision=decision,
     )
@@ -222,4 +229,4 @@ def _optional(document: dict[str, Any], key: str) -> str | None:
     value = document.get(key)
     if value is not None and not isinstance(value, str):
         raise _RefusedError("InvalidJson", f"{key} is no string")
-    return (value.strip() or None) if value is not None else None
+    return value if value is not None and value.strip() else None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.bundle.reader import read_archive
 from harness.compare.pointer import first_divergence
-from harness.contracts.compared import COMPARED
+from harness.contracts.compared import compared
 
 
 def divergences(archives: list[Path]) -> list[str]:
@@ -16,7 +16,7 @@ def divergences(archives: list[Path]) -> list[str]:
     first, *others = [read_archive(path).members for path in archives]
     found = []
     for number, other in enumerate(others, start=2):
-        for member in COMPARED:
+        for member in compared(first, other):
             divergence = first_divergence(first[member], other[member], member)
             if divergence is not None:
                 found.append(

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from harness.bundle.layout import gzip_bytes, tar_bytes
+from harness.bundle.layout import MEMBER_ORDER, gzip_bytes, tar_bytes
 from harness.bundle.reader import read_archive
 from harness.contracts import companion, manifest
 from harness.contracts.canonical import load_json
 from harness.contracts.companion import AccountingV1
 from harness.contracts.converter import parse
-from tests.unit.bundle.derive import Members, derive, document, remake_manifests
+from tests.unit.bundle.derive import Members, derive, document, remake_manifests, tell_policy
 
 __all__ = ["Forge", "Members", "derive", "document", "remake_manifests"]
 
 DIFFS = Path(__file__).parents[2] / "golden" / "diff"
-S5 = DIFFS / "s5.tar.gz"
+S5 = DIFFS / "s5.tar.gz"  # of before the proxy's events were kept
 RUN_ID = "run_openai_agents_kernel_policy_determinism"
 
 Forge = Callable[[Members], Path]
@@ -28,20 +28,28 @@ def v0_members() -> Members:
     return {name: found[name] for name in manifest.V0_MEMBERS[1:]}
 
 
+def whole_members() -> Members:
+    """The same run with all that a writer of now gives."""
+    found = dict(read_archive(S5).members)
+    tell_policy(found)
+    made = remake_manifests(found)
+    return {name: made[name] for name in MEMBER_ORDER}
+
+
 def companion_members() -> Members:
-    found = read_archive(S5).members
+    found = whole_members()
     return {name: found[name] for name in companion.COMPANION_SCHEMAS}
 
 
 def accounting(**changes: object) -> AccountingV1:
-    books = parse(AccountingV1, load_json(read_archive(S5).members[companion.ACCOUNTING], "books"))
+    books = parse(AccountingV1, load_json(whole_members()[companion.ACCOUNTING], "books"))
     return evolve(books, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     path = tmp_path / "run.tar.gz"
-    path.write_bytes(S5.read_bytes())
+    path.write_bytes(gzip_bytes(tar_bytes(whole_members().items())))
     return path
 
 

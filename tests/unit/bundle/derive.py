@@ -6,9 +6,11 @@ And what a forger does: manifests that fit whatever the members are.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from attrs import evolve
+
 from harness.contracts import companion, manifest
 from harness.contracts.canonical import load_json, load_ndjson, ndjson, sha256_of, to_bytes
-from harness.contracts.companion import AccountingV1, KernelEventV1
+from harness.contracts.companion import AccountingV1, KernelEventV1, PolicyEventV1
 from harness.contracts.converter import parse, unstructure
 from harness.contracts.kernel_event import EXEC, KernelEvent, open_event, other_event
 from harness.contracts.policy_event import PolicyEvent
@@ -82,6 +84,24 @@ def derive(members: Members) -> None:
     members[companion.ATTRIBUTION] = to_bytes(
         _attributed(load_json(members[companion.ATTRIBUTION], "attribution"), lines, policy)
     )
+    tell_policy(members)
+
+
+def tell_policy(members: Members) -> None:
+    """companion/policy.ndjson for the decisions of the policy layer, and its number of lines in the books."""
+    calls = load_json(members[companion.ATTRIBUTION], "attribution")["calls"]
+    paths = {call["tool_call_id"]: tuple(call["paths"]) for call in calls}
+    told = [
+        PolicyEventV1(
+            run_id=event["run_id"], seq=seq, connection=1, event="decided", method="tools/call",
+            reason="P_POLICY_ALLOW", name=event["tool"], tool_call_id=event["tool_call_id"],
+            decision=event["decision"], rule="reads", paths=paths.get(event["tool_call_id"]) or None,
+        )
+        for seq, event in enumerate(load_ndjson(members[manifest.POLICY], "policy"))
+    ]  # fmt: skip
+    members[companion.POLICY] = ndjson(unstructure(event) for event in told)
+    books = parse(AccountingV1, load_json(members[companion.ACCOUNTING], "books"))
+    members[companion.ACCOUNTING] = document(evolve(books, policy_events=len(told)))
 
 
 def _v0(run_id: str, lines: Iterable[KernelEventV1]) -> list[KernelEvent]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +23,7 @@ from harness.contracts.health import EndpointScope, NetworkCoverage, Observation
 from harness.errors import InputError, VerificationError
 from tests.unit.bundle.conftest import (
     RUN_ID,
+    S5,
     Forge,
     Members,
     accounting,
@@ -151,12 +152,72 @@ def test_the_companion_is_complete_and_bound(members: Members, forge: Forge) -> 
     for name in companion.COMPANION_SCHEMAS:
         rest = {key: data for key, data in members.items() if key != name}
         assert codes(verify(forge(rest))) == {"ContractMissingFile"}
+    without = {key: data for key, data in members.items() if key != companion.POLICY}
+    assert codes(verify(forge(remake_manifests(without)))) == {"ContractPolicyMismatch"}
     rest = {key: data for key, data in members.items() if key != manifest.COMPANION_MANIFEST}
     assert codes(verify(forge(rest))) == {"ContractMissingManifest"}
     only = {key: data for key, data in members.items() if key in manifest.V0_MEMBERS}
     assert codes(verify(forge(only | {companion.ACCOUNTING: members[companion.ACCOUNTING]}))) == {
         "ContractMissingManifest"
     }
+
+
+def test_an_archive_of_before_the_proxys_events_were_kept_holds() -> None:
+    result = verify(S5)
+    assert result.problems == ()
+    assert "policy_events" in [rule.rule for rule in result.unchecked]
+
+
+POLICY_FORGERIES: list[Callable[[list[dict[str, Any]]], object]] = [
+    lambda lines: lines.pop(),
+    lambda lines: lines[0].update(decision="deny"),
+    lambda lines: lines[0].update(name=lines[0]["name"] + " "),
+    lambda lines: lines[0].update(tool_call_id=" " + lines[0]["tool_call_id"]),
+    lambda lines: lines[0].pop("tool_call_id"),
+    lambda lines: lines[0].update(paths=["/elsewhere"]),
+    lambda lines: lines[0].update(paths=[]),
+    lambda lines: lines[0].update(event="refused"),
+    lambda lines: lines[0].update(event="forgiven"),
+    lambda lines: lines[0].pop("rule"),
+    lambda lines: lines.append(refused(1, count=5)),
+    lambda lines: lines.extend(refused(1) for _ in range(101)),
+    lambda lines: lines.extend([*(refused(1) for _ in range(100)), refused(1, count=1), refused(1, count=1)]),
+    lambda lines: lines.extend([refused(2), refused(1)]),
+    lambda lines: lines.append(refused(0) | {"event": "limited", "reason": "too_many_refusals"}),
+    lambda lines: lines.append(refused(1) | {"event": "killed", "request_id": 1}),
+]
+
+
+def refused(connection: int, **more: object) -> dict[str, Any]:
+    return {
+        "schema": "assay.runner.policy_event.v1", "run_id": RUN_ID, "seq": 0, "connection": connection,
+        "event": "refused", "method": "resources/read", "reason": "method_not_permitted", **more,
+    }  # fmt: skip
+
+
+def with_policy_lines(members: Members, lines: list[dict[str, Any]]) -> Members:
+    keys = [field.name for field in fields(companion.PolicyEventV1)]
+    made = [
+        {key: (line | {"seq": seq})[key] for key in keys if key in line} for seq, line in enumerate(lines)
+    ]
+    books = load_json(members[companion.ACCOUNTING], "books") | {"policy_events": len(made)}
+    return remake_manifests(members | {companion.POLICY: ndjson(made), companion.ACCOUNTING: to_bytes(books)})
+
+
+@pytest.mark.parametrize("forgery", POLICY_FORGERIES)
+def test_proxy_events_that_the_rest_denies_are_caught(
+    members: Members, forge: Forge, forgery: Callable[[list[dict[str, Any]]], object]
+) -> None:
+    lines = load_ndjson(members[companion.POLICY], "policy")
+    forgery(lines)
+    assert codes(verify(forge(with_policy_lines(members, lines)))) == {"ContractPolicyMismatch"}
+
+
+def test_refusals_are_told_one_by_one_and_then_counted(members: Members, forge: Forge) -> None:
+    lines = load_ndjson(members[companion.POLICY], "policy")
+    lines += [*(refused(1, request_id=number) for number in range(100)), refused(1, count=10**6), refused(2)]
+    lines.append(refused(2) | {"event": "killed", "method": None, "reason": "response_too_long"})
+    assert verify(forge(with_policy_lines(members, lines))).problems == ()
 
 
 def test_a_companion_of_another_run_is_caught(members: Members, forge: Forge) -> None:
