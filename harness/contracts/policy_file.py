@@ -17,6 +17,8 @@ PATH_GLOB = (
     r"^(?=/|\*\*)(?:/|/?(?!\.{1,2}(?:/|(?![\s\S])))[^/]+(?:/(?!\.{1,2}(?:/|(?![\s\S])))[^/]+)*)(?![\s\S])"
 )
 
+FOLDER = r"^(?:/|(?:/(?!\.{1,2}(?:/|(?![\s\S])))[^/\x00]+)+)(?![\s\S])"
+
 Names = Annotated[
     tuple[str, ...],
     Rule(
@@ -31,6 +33,10 @@ PathGlobs = Annotated[
         lambda value: bool(value) and len(set(value)) == len(value) and all(map(_is_path_glob, value)),
     ),
 ]
+Folder = Annotated[
+    str,
+    Rule("must be an absolute, normalised folder", lambda value: re.match(FOLDER, value) is not None),
+]
 RuleId = Annotated[NonEmpty, Rule("is reserved", lambda value: value not in RESERVED_IDS)]
 
 
@@ -41,16 +47,22 @@ class Effect(StrEnum):
 
 @frozen(kw_only=True)
 class PolicyRule:
-    """One [[rule]]; meaning in docs/guide/policy.md."""
+    """One [[rule]], about tools, resources or prompts; meaning in docs/guide/policy.md."""
 
     id: RuleId
     effect: Effect
-    tools: Names
+    tools: Names | None = None
+    resources: Names | None = None
+    prompts: Names | None = None
     paths: PathGlobs | None = None
     path_args: Names | None = None
 
     def validate(self) -> None:
-        """RuleError for path_args without paths."""
+        """RuleError for path_args without paths, and for a rule about nothing, or about two things."""
+        if sum(names is not None for names in (self.tools, self.resources, self.prompts)) != 1:
+            raise RuleError("NotOneKind", "/tools", "write one of tools, resources and prompts")
+        if self.paths is not None and self.tools is None:
+            raise RuleError("PathsWithoutTools", "/paths", "only tools have path arguments")
         if self.path_args is not None and self.paths is None:
             raise RuleError("PathArgsWithoutPaths", "/path_args", "add paths, or leave path_args out")
 
@@ -59,6 +71,7 @@ class PolicyRule:
 class PolicyFile:
     schema: str = constant(SCHEMA)
     default: Effect = Effect.DENY
+    base: Folder | None = None
     accepted_id_keys: Names | None = None
     rule: tuple[PolicyRule, ...] = ()
 

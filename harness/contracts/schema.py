@@ -17,7 +17,7 @@ from harness.contracts import cross_runtime_diff, fidelity, projection, runtime_
 from harness.contracts.attestation import Hex256
 from harness.contracts.capability_diff import Nothing
 from harness.contracts.converter import CONSTANT, OMIT_NONE, REQUIRED, Natural, NonEmpty, Rule
-from harness.contracts.policy_file import PATH_GLOB, RESERVED_IDS, Names, PathGlobs, RuleId
+from harness.contracts.policy_file import FOLDER, PATH_GLOB, RESERVED_IDS, Folder, Names, PathGlobs, RuleId
 from harness.contracts.rules import Digest, OrderedSet, RunId
 from harness.contracts.schema_rules import MODEL_RULES
 
@@ -52,6 +52,7 @@ _RULES: dict[Rule, Schema] = {
     _rule(OrderedSet): {"uniqueItems": True},
     _rule(Nothing): {"maxItems": 0},
     _rule(Names): _SPELT,
+    _rule(Folder): {"pattern": FOLDER},
     _rule(PathGlobs): _SPELT | {"items": {"type": "string", "pattern": PATH_GLOB}},
     _rule(RuleId): {"not": {"enum": list(RESERVED_IDS)}},
     _rule(cross_runtime_diff.CrossRuntimeNonClaims): {"const": list(cross_runtime_diff.NON_CLAIMS)},

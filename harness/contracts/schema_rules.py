@@ -92,5 +92,10 @@ MODEL_RULES: dict[type, tuple[Schema, ...]] = {
             {"properties": {"schema": {"const": ProjectionSchema.NOT_APPLIED.value}}} | lacks(*APPLIED_KEYS),
         ),
     ),
-    PolicyRule: ({"dependentRequired": {"path_args": ["paths"]}},),
+    PolicyRule: (
+        {
+            "dependentRequired": {"path_args": ["paths"], "paths": ["tools"]},
+            "oneOf": [{"required": [kind]} for kind in ("tools", "resources", "prompts")],
+        },
+    ),
 }

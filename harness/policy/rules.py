@@ -39,6 +39,7 @@ _CODES = {"allow": "P_POLICY_ALLOW", "deny": "P_POLICY_DENY"}
 _MAX_FILE = 1 << 20
 _FILE_KEYS = {"schema", "default", "base", "accepted_id_keys", "rule"}
 _RULE_KEYS = {"id", "effect", TOOLS, RESOURCES, PROMPTS, "paths", "path_args"}
+_FOLDER = re.compile(r"/|(?:/(?!\.{1,2}(?:/|\Z))[^/\0]+)+")
 _WILDCARD = re.compile(r"(\*\*|\*|\?)")
 
 
@@ -262,7 +263,7 @@ def _base(document: Mapping[str, object]) -> str | None:
     if "base" not in document:
         return None
     base = document["base"]
-    if not isinstance(base, str) or judged_path(base, None).path != base:
+    if not isinstance(base, str) or not _FOLDER.fullmatch(base):
         raise PolicyError(
             f"base is {base!r}", "base", 'write an absolute, normalised folder, as in base = "/workspace"'
         )
@@ -271,7 +272,7 @@ def _base(document: Mapping[str, object]) -> str | None:
 
 def _rule(table: Mapping[str, object], number: int) -> Rule:
     name = table.get("id")
-    if not isinstance(name, str) or is_blank(name):
+    if not isinstance(name, str) or not name.strip():
         raise PolicyError("has no id", f"rule number {number}", 'write id = "a-name"')
     place = f"rule {name!r}"
     if name in (DEFAULT, MISSING_ID):

@@ -183,16 +183,17 @@ def cloud_event(kind: str, **data: Any) -> dict[str, Any]:
 
 def decision(
     name: str | None, at: int, *, paths: Iterable[str] = (), tool: str = "read_file", verdict: str = "allow",
-    request: int = 1,
+    request: object = 1, connection: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     return cloud_event(
         "assay.tool.decision", tool=tool, decision=verdict, tool_call_id=name, request_id=request,
-        paths=list(paths), monotonic_ns=at,
+        connection=connection, paths=list(paths), monotonic_ns=at,
     )  # fmt: skip
 
 
-def answer(name: str, at: int, request: int = 1) -> dict[str, Any]:
-    return cloud_event("assay.tool.answered", tool_call_id=name, request_id=request, monotonic_ns=at)
+def answer(name: str, at: int, request: object = 1, connection: int = 1) -> dict[str, Any]:
+    data = {"tool_call_id": name, "request_id": request, "connection": connection, "monotonic_ns": at}
+    return cloud_event("assay.tool.answered", **data)
 
 
 def sdk_event(seq: int, event_type: str, call: str | None = None) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from harness.contracts.companion import AttributionV1
 from harness.evidence.attribute import attribute, read_calls
 from harness.evidence.model import Role
@@ -102,3 +104,28 @@ def test_no_time_and_no_count_is_told() -> None:
     once = told(tool_trace(("/workspace/a", 15)), *lines)
     often = told(tool_trace(("/workspace/a", 11), ("/workspace/a", 19)), *lines)
     assert once == often
+
+
+def test_an_answer_belongs_to_the_call_of_its_own_connection() -> None:
+    """A server that died in a call; the agent repeats it, with the same ids, on a new connection."""
+    dead, again = decision("tc_1", 10, paths=["/workspace/a"]), decision("tc_1", 30, connection=2)
+    trace = tool_trace(("/workspace/b", 35))
+    found = told(trace, dead, again, answer("tc_1", 40, connection=2))
+    assert {(call.paths, call.answered) for call in found.calls} == {(("/workspace/a",), False), ((), True)}
+    assert [e.candidates for e in found.ambiguous] == [("tc_1",)]
+
+
+@pytest.mark.parametrize("other", ["1", 1.0, True, " 1", None])
+def test_an_answer_belongs_to_the_request_with_the_very_id(other: object) -> None:
+    found = told(tool_trace(), decision("tc_1", 10, request=1), answer("tc_1", 20, request=other))
+    assert [call.answered for call in found.calls] == [False]
+
+
+def test_ids_that_differ_in_blanks_are_different_calls() -> None:
+    calls = [decision(name, at) for at, name in ((10, " tc_1"), (20, "tc_1"), (30, "TC_1"))]
+    found = told(tool_trace(), *calls, answer("tc_1", 40))
+    assert [(call.tool_call_id, call.answered) for call in found.calls] == [
+        (" tc_1", False),
+        ("TC_1", False),
+        ("tc_1", True),
+    ]
