@@ -4,7 +4,7 @@ from pathlib import Path
 
 from harness.compare.capabilities import sorted_capabilities
 from harness.compare.examples import Examples
-from harness.compare.tree import Run, capabilities_of, compare, status_of_run
+from harness.compare.tree import Run, capabilities_of, common, compare, status_of_run
 from harness.contracts.baseline import Baseline
 from harness.contracts.canonical import JsonError, load_json
 from harness.contracts.capability_diff import DiffStatus
@@ -62,7 +62,7 @@ def check_run(
             hint="compare with `diff`",
         )
     accepted = {category: dict(names) for category, names in baseline.capabilities.items()}
-    found = capabilities_of(head, baseline.contract)
+    found = common(capabilities_of(head, baseline.contract), accepted)
     unknown = sorted(accepted.keys() - found.keys())
     if unknown:
         raise InputError(f"{unknown[0]!r} is no category", place="/capabilities", hint=_HINT)

@@ -7,15 +7,28 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from harness.contracts import companion_policy
 from harness.contracts.baseline import Capabilities
-from harness.contracts.companion import CapabilitySurfaceV1, ExecCapability, NetworkCapability
+from harness.contracts.companion import (
+    CapabilitySurfaceV1,
+    ExecCapability,
+    NetworkCapability,
+    PolicyEventV1,
+)
 from harness.contracts.surface import DIMENSIONS, CapabilitySurface
 
 PATHS, NETWORK, EXECS, TOOLS = "paths", "network", "execs", "tools"
+ASKED, REFUSED = "asked", "refused"
 CATEGORIES_V1 = (PATHS, NETWORK, EXECS, TOOLS)
-CATEGORIES = (*CATEGORIES_V1, *DIMENSIONS)  # in the order in which they are told
+CATEGORIES_PROXY = (ASKED, REFUSED)  # what the policy proxy told beside tool calls
+CATEGORIES = (*CATEGORIES_V1, *CATEGORIES_PROXY, *DIMENSIONS)  # in the order in which they are told
 DONE = "done"
 CALLED = "called"
+_ABOUT = {
+    companion_policy.LIMITED: "a connection",
+    companion_policy.KILLED: "a server, killed",
+    companion_policy.ENDED: "a server, ended by itself",
+}
 _NOTHING: dict[str, str] = {}  # v0 says no more of a name than that it is there
 
 Rename = Callable[[str], str]
@@ -52,6 +65,20 @@ def of_v1(surface: CapabilitySurfaceV1, rename: Rename = same) -> Capabilities:
         _add(result[EXECS], exec_name(program), ((f"by {role}", program.result) for role in program.roles))
     for tool in surface.tools:
         _add(result[TOOLS], tool.tool, ((decision, CALLED) for decision in tool.decisions))
+    return result
+
+
+def of_proxy(events: Iterable[PolicyEventV1]) -> Capabilities:
+    """Resources and prompts that were asked for, and what was refused, limited or ended, and why."""
+    result: dict[str, dict[str, dict[str, str]]] = {category: {} for category in CATEGORIES_PROXY}
+    for event in events:
+        if event.event != companion_policy.DECIDED:
+            name = _ABOUT.get(event.event) or event.method or "no method"
+            _add(result[REFUSED], name, [(event.reason, CALLED)])
+        elif event.method != companion_policy.CALL:
+            _add(result[ASKED], f"{event.method} {event.name}", [(event.decision or "", CALLED)])
+        elif event.tool_call_id is None:
+            _add(result[REFUSED], f"{event.method} {event.name}", [(event.reason, CALLED)])
     return result
 
 

@@ -12,16 +12,18 @@ from harness.compare import capabilities as shape
 from harness.compare.capability import capability_diff
 from harness.compare.cross_runtime import RuntimeSide, cross_runtime_diff
 from harness.compare.examples import Examples
-from harness.compare.members import document
+from harness.compare.members import document, lines
 from harness.compare.side import Side, side_of
 from harness.contracts.baseline import Capabilities
 from harness.contracts.capability_diff import IDEMPOTENT_NOTE, CapabilityDiff, DiffStatus
 from harness.contracts.companion import (
     ACCOUNTING,
+    POLICY,
     RUNSPEC,
     SURFACE,
     AccountingV1,
     CapabilitySurfaceV1,
+    PolicyEventV1,
     RunSpecDocV1,
 )
 from harness.contracts.cross_runtime_diff import CrossRuntimeDiff
@@ -34,12 +36,16 @@ Show = Callable[[str, str, str], Example | None]
 
 @frozen(kw_only=True)
 class Run:
-    """An archive that verifies, with what a comparison reads of it; v1 is None without a companion."""
+    """An archive that verifies, with what a comparison reads of it; v1 is None without a companion.
+
+    told  all that the policy proxy said; None for an archive of before that was kept
+    """
 
     archive: Archive
     side: Side
     v1: CapabilitySurfaceV1 | None
     fixture: str | None
+    told: tuple[PolicyEventV1, ...] | None = None
 
     @property
     def accounted_clean(self) -> bool:
@@ -55,7 +61,8 @@ def load_run(path: Path) -> Run:
     companion = archive.members
     v1 = document(archive, SURFACE, CapabilitySurfaceV1) if SURFACE in companion else None
     fixture = document(archive, RUNSPEC, RunSpecDocV1).fixture if RUNSPEC in companion else None
-    return Run(archive=archive, side=side_of(archive), v1=v1, fixture=fixture or None)
+    told = lines(archive, POLICY, PolicyEventV1) if POLICY in companion else None
+    return Run(archive=archive, side=side_of(archive), v1=v1, told=told, fixture=fixture or None)
 
 
 def choose_contract(base: Run, head: Run, wanted: Contract | None) -> Contract:
@@ -94,6 +101,7 @@ def surface_difference(
             *(note for note in diff.notes if note != IDEMPOTENT_NOTE),  # of v0; v1 may see more
             *_call_notes(diff),
             *_contract_note(chosen, contract),
+            *_proxy_note(base, head, chosen),
         ),
         categories=tree,
     )
@@ -128,7 +136,8 @@ def capabilities_of(run: Run, contract: Contract, rename: shape.Rename = shape.s
     if contract is Contract.V0:
         return shape.of_v0(run.side.surface, rename)
     assert run.v1 is not None, "choose_contract looked"
-    return shape.of_v1(run.v1, rename)
+    surface = shape.of_v1(run.v1, rename)
+    return surface if run.told is None else {**surface, **shape.of_proxy(run.told)}
 
 
 def compare(
@@ -151,7 +160,14 @@ def compare(
 def _rows(
     base: Run, head: Run, contract: Contract, renames: tuple[shape.Rename, shape.Rename]
 ) -> tuple[Capabilities, Capabilities]:
-    return capabilities_of(base, contract, renames[0]), capabilities_of(head, contract, renames[1])
+    before, after = capabilities_of(base, contract, renames[0]), capabilities_of(head, contract, renames[1])
+    return common(before, after), common(after, before)
+
+
+def common(capabilities: Capabilities, other: Capabilities) -> Capabilities:
+    """Without what the other side never kept of its proxy."""
+    dropped = set(shape.CATEGORIES_PROXY) - set(other)
+    return {name: names for name, names in capabilities.items() if name not in dropped}
 
 
 def _categories(found: Mapping[str, tuple[Difference, ...]]) -> tuple[Difference, ...]:
@@ -236,6 +252,11 @@ def _call_notes(diff: CapabilityDiff) -> Iterator[str]:
 def _contract_note(chosen: Contract, wanted: Contract | None) -> Iterator[str]:
     if chosen is Contract.V0 and wanted is None:
         yield "compared_on_v0: a side has no surface v1, so reads and writes are not told apart"
+
+
+def _proxy_note(base: Run, head: Run, chosen: Contract) -> Iterator[str]:
+    if chosen is Contract.V1 and (base.told is None) != (head.told is None):
+        yield "refusals_not_compared: a side is of before the proxy's refusals were kept"
 
 
 def status_of_run(run: Run) -> DiffStatus:

@@ -1,12 +1,14 @@
 """One archive as one HTML page: is it clean, what was touched, by which call, by which process."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.bundle.reader import Archive
-from harness.compare.members import document
+from harness.compare.members import document, lines
 from harness.contracts.companion import (
     ACCOUNTING,
     ATTRIBUTION,
+    POLICY,
     PROCESSES,
     RUNSPEC,
     SURFACE,
@@ -15,10 +17,12 @@ from harness.contracts.companion import (
     AttributionV1,
     CapabilitySurfaceV1,
     PathCapability,
+    PolicyEventV1,
     ProcessNode,
     ProcessTreeV1,
     RunSpecDocV1,
 )
+from harness.contracts.companion_policy import DECIDED, REFUSED
 from harness.contracts.correlation import CorrelationReport
 from harness.contracts.health import ObservationHealth
 from harness.contracts.manifest import CORRELATION, HEALTH
@@ -29,6 +33,7 @@ from harness.present.page import code, facts, flowing, page, table, tag, text
 from harness.present.summary import Summary, as_lines, summary_of
 
 _FIRST = 10  # of what stands on the first screen
+_MAX_EVENTS = 1000  # rows of a table about the proxy
 _EMPTY = '<p class="soft">none</p>'
 
 
@@ -45,6 +50,8 @@ def as_report(archive: Archive) -> str:
         body += _surface(document(archive, SURFACE, CapabilitySurfaceV1))
     else:
         body += _surface_v0(document(archive, SURFACE_V0, CapabilitySurface))
+    if POLICY in archive.members:
+        body += _proxy(lines(archive, POLICY, PolicyEventV1))
     if ATTRIBUTION in archive.members:
         body += _attribution(document(archive, ATTRIBUTION, AttributionV1))
     if PROCESSES in archive.members:
@@ -146,6 +153,32 @@ def _surface_v0(surface: CapabilitySurface) -> Iterator[str]:
         values = getattr(surface, name)
         yield f"<h3>{text(words.TITLES[name])}</h3>"
         yield "<ul>" + "".join(f"<li>{code(value)}</li>" for value in values) + "</ul>" if values else _EMPTY
+
+
+def _proxy(events: Sequence[PolicyEventV1]) -> Iterator[str]:
+    """All that the policy proxy told: what it decided, and what it refused, limited or ended."""
+    yield "<h2>Policy proxy</h2>"
+    decided = [event for event in events if event.event == DECIDED]
+    others = [event for event in events if event.event != DECIDED]
+    allowed = sum(event.decision == "allow" for event in decided)
+    refused = sum(event.count or 1 for event in others if event.event == REFUSED)
+    counts = (("allowed", allowed), ("denied", len(decided) - allowed), ("refused unjudged", refused))
+    yield facts(counts)
+    for title, found in (("Decided", decided), ("Refused, limited, ended", others)):
+        yield f"<h3>{title}</h3>"
+        yield table(("what", "how"), map(_told, found[:_MAX_EVENTS])) if found else _EMPTY
+        if len(found) > _MAX_EVENTS:
+            yield f'<p class="soft">and {len(found) - _MAX_EVENTS} more, in companion/policy.ndjson</p>'
+
+
+def _told(event: PolicyEventV1) -> list[str]:
+    names = [name for name in (event.method, event.name, event.tool_call_id) if name is not None]
+    request = "" if event.request_id is None else f", request {json.dumps(event.request_id)}"
+    more = "" if event.count is None else f", {event.count} times more"
+    rule = "" if event.rule is None else f" by rule {event.rule}"
+    notes = "" if event.notes is None else f" ({', '.join(event.notes)})"
+    how = f"{event.decision or event.event}{rule}: {event.reason}{request}{more}{notes}"
+    return [code(" ".join(names) or event.event), text(f"connection {event.connection}: {how}")]
 
 
 def _attribution(attribution: AttributionV1) -> Iterator[str]:

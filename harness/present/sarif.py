@@ -23,6 +23,8 @@ _FAMILIES = {
     "execs": "program",
     "process_execs": "program",
     "tools": "tool",
+    "asked": "request",
+    "refused": "refusal",
     "mcp_tools": "tool",
     "policy_decisions": "decision",
     "policy_outcomes": "outcome",
@@ -32,6 +34,8 @@ _NAMES = {
     "network": "A network address",
     "program": "A program",
     "tool": "A tool",
+    "request": "A request for a resource or prompt",
+    "refusal": "A refusal of the policy proxy",
     "decision": "A policy decision",
     "outcome": "The policy outcome of a call",
 }
@@ -42,8 +46,8 @@ _SAID = {
 }
 _CHANGES = ("write", "create", "delete", "execute")
 _KINDS = (Kind.ADDED, Kind.CHANGED, Kind.REMOVED)
-_RANKS = ("program", "network", "path", "outcome", "decision", "tool")
-_OF_THE_POLICY = ("tool", "decision", "outcome")
+_RANKS = ("program", "network", "path", "outcome", "decision", "tool", "request", "refusal")
+_OF_THE_POLICY = ("tool", "request", "refusal", "decision", "outcome")
 _FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 RULES = tuple(
     (f"assay-{family}-{kind}", f"{name} {_SAID[kind]}.") for family, name in _NAMES.items() for kind in Kind

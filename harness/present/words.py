@@ -8,6 +8,8 @@ TITLES = {
     "network": "Network",
     "execs": "Programs",
     "tools": "Tools",
+    "asked": "Resources and prompts",
+    "refused": "Refused or ended by the policy proxy",
     "filesystem_paths": "Paths",
     "network_endpoints": "Network endpoints",
     "process_execs": "Programs",

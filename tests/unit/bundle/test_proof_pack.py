@@ -76,7 +76,7 @@ def test_a_pack_proves_three_runs_of_each_gate(pack: Files, tmp_path: Path) -> N
     told = gate(pack)
     assert (told["runs"], len(told["archives"]), len(told["selected_json"])) == (3, 3, 12)
     assert told["pass_lines"] == log(SAFE).splitlines()
-    assert len(told["normalized_evidence"]) == 9
+    assert len(told["normalized_evidence"]) == 10
     assert "notes" not in told
     assert claims(pack)["inputs"] == {"build_ebpf": True, "gates": f"{SAFE},{HIDDEN}"}
     assert claims(pack)["pack_size_bytes"] == sum(map(len, pack.values()))

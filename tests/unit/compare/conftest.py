@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harness.bundle.reader import read_archive
 from harness.compare.side import Side
 from harness.contracts.canonical import load_json, sha256_of, to_bytes
+from harness.contracts.companion import POLICY
 from harness.contracts.correlation import Binding, CorrelationReport
 from harness.contracts.health import Correlation, KernelLayer, ObservationHealth, PolicyLayer, SdkLayer
 from harness.contracts.manifest import COMPANION_MANIFEST, MANIFEST
@@ -105,7 +106,10 @@ def forged(members: dict[str, bytes]) -> None:
     members[MANIFEST] = to_bytes(head)
     if COMPANION_MANIFEST in members:
         companion = load_json(members[COMPANION_MANIFEST], COMPANION_MANIFEST)
+        if POLICY in members:  # in an archive of before by `derive` alone
+            companion["files"][POLICY] = {"path": POLICY}
         _describe(companion, members)
+        companion["files"] = dict(sorted(companion["files"].items()))
         companion["v0_manifest_sha256"] = sha256_of(members[MANIFEST])
         members[COMPANION_MANIFEST] = to_bytes(companion)
 
