@@ -39,6 +39,7 @@ KNOWN: list[tuple[Any, Documents]] = [
     (attestation.Hex256, st.just("0f" * 32)),
     (capability_diff.Nothing, st.just([])),
     (policy_file.Names, st.lists(st.sampled_from(["a", "b*"]), min_size=1, max_size=2, unique=True)),
+    (policy_file.Folder, st.sampled_from(["/", "/workspace", "/a/b.c"])),
     (policy_file.PathGlobs, st.lists(st.sampled_from(GLOBS), min_size=1, max_size=2, unique=True)),
     (policy_file.RuleId, st.sampled_from(["one", "two"])),
     (cross_runtime_diff.CrossRuntimeNonClaims, st.just(list(cross_runtime_diff.NON_CLAIMS))),
