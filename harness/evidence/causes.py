@@ -94,6 +94,10 @@ WORDS = {
     "decisions:too_many_lines": ("stopped: the proxy had more than 100,000 things to tell", _FLOOD),
     "decisions:closed_early": ("the policy proxy hung up before the end: later calls were denied", _PROXY),
     "decisions:second_connection_refused": ("something tried to speak in the policy proxy's name", _ESCAPE),
+    "decisions:TooManyRefusals": (
+        "the proxy refused more than it tells one by one: the rest is only counted",
+        _FLOOD,
+    ),
     "decisions:": ("the policy proxy's log is not as it must be: {rest}", _PROXY),
     "sdk:too_many_bytes": ("stopped: it sent more than 64 MiB of events", _FLOOD),
     "sdk:too_many_lines": ("stopped: it sent more than 100,000 events", _FLOOD),

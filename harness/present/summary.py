@@ -21,6 +21,8 @@ from harness.contracts.companion import (
     PathCapability,
     RunSpecDocV1,
 )
+from harness.contracts.companion import POLICY as TOLD
+from harness.contracts.companion_policy import REFUSED
 from harness.contracts.converter import parse
 from harness.contracts.manifest import POLICY
 from harness.evidence.causes import MISSING_ID, Cause, causes
@@ -125,8 +127,14 @@ def _calls(members: Mapping[str, bytes], books: AccountingV1) -> Calls:
         allowed=decisions["allow"],
         denied=decisions["deny"] + books.idless_calls,
         without_id=books.idless_calls,
-        refused=0,
+        refused=_refused(members),
     )
+
+
+def _refused(members: Mapping[str, bytes]) -> int:
+    """Archives of before have no such member."""
+    told = load_ndjson(members.get(TOLD, b""), TOLD)
+    return sum(line.get("count", 1) for line in told if line["event"] == REFUSED)
 
 
 def _did(path: PathCapability, actions: Iterable[str], role: str | None = None) -> bool:

@@ -18,6 +18,7 @@ SOURCES = (
     ("decisions:", "recorder/channel.py", r'(?:fail|_flood)\("(\w+)"\)'),
     ("sdk:", "recorder/channel.py", r'(?:fail|_flood)\("(\w+)"\)'),
     ("decisions:", "evidence/layers.py", r'(?:_RefusedError|LayerProblem)\(\s*"(\w+)"'),
+    ("decisions:", "contracts/companion_policy.py", r'UNTOLD_PROBLEM = "(\w+)"'),
     ("sdk:", "evidence/layers.py", r'(?:_RefusedError|LayerProblem)\(\s*"(\w+)"'),
     ("capture:", "capture/meter.py", r'(?:_errors \+= \(|_stop\()"(\w+)"'),
     ("capture:", "capture/session.py", r'"errors": \["(\w+)"\]'),
