@@ -23,6 +23,13 @@ from tests.hosts.systems import CGROUPS, System
 QEMU = "qemu-system-x86_64"
 NEEDED = {QEMU: "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
 GUEST = Path(__file__).with_name("guest.sh")
+# what nobody asks for in a guest, and takes its time at boot
+_MASKED = (
+    "docker-registry.service",
+    "getty-static.service",
+    "systemd-update-utmp.service",
+    "e2scrub_reap.service",
+)
 _MEMORY_MB = 4096
 _OUT_BYTES = 2 << 30  # sparse
 _KVM_BOOT_S = 60.0
@@ -196,7 +203,8 @@ def _command(machine: Machine, disk: Disk, folder: Path, how: str, cache: Path |
     system = machine.system
     accel = "kvm" if how == "kvm" else f"tcg,thread={'single' if machine.cpus == 1 else 'multi'}"
     cpu = "host" if how == "kvm" else system.cpu
-    append = f"root=LABEL=root rw console=ttyS0 panic=-1 {CGROUPS[machine.cgroups]}".strip()
+    masked = " ".join(f"systemd.mask={unit}" for unit in _MASKED)
+    append = f"root=LABEL=root rw console=ttyS0 panic=-1 {masked} {CGROUPS[machine.cgroups]}".strip()
     disks = [(disk.image, "root", "snapshot=on,cache=unsafe"), (folder / "job", "job", "readonly=on")]
     disks.append((folder / "out", "out", "cache=unsafe"))
     if cache is not None:
