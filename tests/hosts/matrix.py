@@ -40,11 +40,12 @@ ROWS = {
     row.name: row
     for row in (
         _row("debian12-hybrid", "debian12", "hybrid", 1, "private"),
-        _row("debian12-pure", "debian12", "pure", 2, "system"),
         _row("debian13", "debian13", "pure", 1, "private"),
-        _row("debian13-system", "debian13", "pure", 2, "system"),
         _row("debian13-7x", "debian13-7x", "pure", 1, "private"),
+        _row("debian12-pure", "debian12", "pure", 2, "system"),
+        _row("debian13-system", "debian13", "pure", 2, "system"),
         _row("sid", "sid", "pure", 1, "system"),
+        _row("ubuntu24", "ubuntu24", "pure", 1, "private"),
     )
 }
 
@@ -176,6 +177,27 @@ class RowDone:
         )
 
 
+def not_run(row: Row, steps: Sequence[str], tree: str, trouble: str) -> RowDone:
+    """A row whose machine could not be made."""
+    return RowDone(
+        name=row.name,
+        release="-",
+        accelerator="-",
+        apparmor="",
+        docker="-",
+        boot_s=0.0,
+        job_s=0.0,
+        trouble=trouble,
+        tree=tree,
+        at=_now(),
+        steps=_steps(steps, "", Path()),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+
+
 def run_row(
     row: Row, steps: Sequence[str], kits: Iterable[Path], out: Path, tree: str, say: Callable[[str], None]
 ) -> RowDone:
@@ -207,7 +229,7 @@ def run_row(
         job_s=done.job_s,
         trouble=done.trouble,
         tree=tree,
-        at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
+        at=_now(),
         steps=_steps(steps, done.said, out),
         counts=_counts(out),
     )

@@ -1,7 +1,7 @@
 # In a new root, by chroot: kernel, the packages and the environment of ./enter, the guest's own service.
-# arguments: suite, kernel's suite, extra packages; the tree is at /src, and this host's package sources are in place
+# arguments: suite, kernel's suite and package; the tree is at /src, and this host's package sources are in place
 set -eu
-suite=$1 kernel_suite=$2
+suite=$1 kernel_suite=$2 kernel=$3
 unset ASSAY_RUNNER_STATE PYTHONPATH BCC_KERNEL_SOURCE # those of the one that makes this root
 export DEBIAN_FRONTEND=noninteractive HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
@@ -16,7 +16,7 @@ fi
 apt-get -qq update
 quietly() { apt-get -qq -y --no-install-recommends "$@" >/dev/null; }
 if [ "$kernel_suite" = "$suite" ]; then
-  quietly install linux-image-amd64
+  quietly install "$kernel"
 else # the meta package may want more than the archive has at the moment: the newest parts that can be had
   newest=$(apt-cache search -n '^linux-binary-[0-9].*amd64$' | cut -d' ' -f1 | grep -E -v -- '-(rt|cloud)-' | sort -V | tail -n 1)
   release=${newest#linux-binary-}

@@ -34,8 +34,6 @@ are seconds{emulated}.
 _FOOT = """
 ## What is not here
 
-- **Ubuntu**: `./enter` knows the names of its packages, but the build machine reaches no mirror of it: none
-  was booted.
 - **arm64**: refused by the product.
 - **Kernels before 6.1**: Debian 11's 5.10 does not count the events that it skips, so the product refuses it;
   no Debian has 5.15.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from harness.errors import EnvironmentUnfitError
 from tests.hosts import store
 from tests.hosts.systems import System
 
@@ -24,6 +25,9 @@ _BASE = (
 _DISK = "8G"  # sparse
 # a mirror that stands still is good enough here; what it holds is signed all the same
 _OLD_ARCHIVE = 'Acquire::Check-Valid-Until "false";\n'
+_KEYRING = (
+    "apt-get install --no-install-recommends ubuntu-keyring (Debian has it from 13 on), or leave out its row"
+)
 _CACHED = ("layers", "npm", "sha256", "wheels")
 _ENTER = ("requirements/dev.lock", "requirements/system.txt")
 
@@ -66,29 +70,41 @@ class Disk:
 
 def root_disk(system: System) -> Disk:
     """The system's disk; made in some minutes if it is not kept."""
-    parts = (system.suite, str(system.backports), *_BASE, _CHROOT, _DISK, HERE / "prepare.sh")
+    if system.keyring and not Path(system.keyring).exists():
+        raise EnvironmentUnfitError(f"{system.title} cannot be had: no {system.keyring}", hint=_KEYRING)
+    parts = (system.suite, str(system.backports), system.kernel, *_BASE, _CHROOT, _DISK, HERE / "prepare.sh")
     key = store.digest(*parts, *(ROOT / name for name in _ENTER))
     place = store.kept(f"root-{system.name}", key, lambda aside: _make_root(system, aside))
     release = (place / "release").read_text(encoding="ascii").strip()
     return Disk(place / "vmlinuz", place / "initrd", place / "root.img", release)
 
 
-def _make_base(suite: str, aside: Path) -> None:
+def _make_base(system: System, aside: Path) -> None:
     with (aside / "log").open("wb") as log:
         options = ("--variant=minbase", f"--include={','.join(_BASE)}", f"--aptopt={_OLD_ARCHIVE.strip()}")
-        _run(log, "mmdebstrap", *options, suite, str(aside / "root.tar"))
+        _run(log, "mmdebstrap", *options, *system.options, system.suite, str(aside / "root.tar"))
 
 
 def _make_root(system: System, aside: Path) -> None:
     root = aside / "root"
     root.mkdir()
-    base = store.kept(f"base-{system.suite}", store.digest(*_BASE), partial(_make_base, system.suite))
+    base = store.kept(f"base-{system.suite}", store.digest(*_BASE), partial(_make_base, system))
     with (aside / "log").open("wb") as log:
         _run(log, "tar", "-C", str(root), "--numeric-owner", "-xf", str(base / "root.tar"))
         (root / "etc/apt/apt.conf.d/90archive").write_text(_OLD_ARCHIVE, encoding="ascii")
         (root / "etc/dpkg/dpkg.cfg.d/90quick").write_text("force-unsafe-io\n", encoding="ascii")
         kernel_suite = f"{system.suite}-backports" if system.backports else system.suite
-        arguments = ("-c", _CHROOT, "sh", str(root), str(ROOT), str(aside), system.suite, kernel_suite)
+        arguments = (
+            "-c",
+            _CHROOT,
+            "sh",
+            str(root),
+            str(ROOT),
+            str(aside),
+            system.suite,
+            kernel_suite,
+            system.kernel,
+        )
         _run(log, *ALONE, "/bin/sh", *arguments)
         _run(log, "mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root), str(aside / "root.img"), _DISK)
     shutil.rmtree(root)

@@ -13,6 +13,7 @@ from pathlib import Path
 from attrs import evolve, frozen
 from cattrs import structure
 
+from harness.errors import AssayError
 from tests.hosts import boot, matrix, report, store
 from tests.hosts.matrix import KITS, ROWS, Back, RowDone
 from tests.hosts.roots import ROOT, root_disk
@@ -101,7 +102,12 @@ def run_rows(
         say(f"{name}: {ROWS[name].machine.system.title}, {ROWS[name].machine.cpus} CPU")
         places.result(name).unlink(missing_ok=True)
         kits = [places.kits / f"{kit}.kit" for kit in KITS] if "replay" in steps else []
-        done = matrix.run_row(ROWS[name], steps, kits, places.row(name), tree, lambda line: say(f"  {line}"))
+        try:
+            done = matrix.run_row(
+                ROWS[name], steps, kits, places.row(name), tree, lambda line: say(f"  {line}")
+            )
+        except (AssayError, subprocess.CalledProcessError) as error:
+            done = matrix.not_run(ROWS[name], steps, tree, str(error))
         _write(places, done)
         say(f"{name}: {'ok' if done.ok else 'FAILED ' + done.trouble}")
 

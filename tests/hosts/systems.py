@@ -10,6 +10,9 @@ _PLAIN = "Skylake-Client-v4"
 class System:
     """A distribution's suite with one of its kernels; `backports`: the newest one from there.
 
+    kernel   the package that brings it
+    options  more of mmdebstrap's
+    keyring  of the archive, where this distribution has it in a package that is not there by itself
     cpu      qemu's model where CPUs are emulated
     one_cpu  more than one emulated CPU end in a panic there, while the kernel patches its code
     """
@@ -18,6 +21,9 @@ class System:
     title: str
     suite: str
     backports: bool = False
+    kernel: str = "linux-image-amd64"
+    options: tuple[str, ...] = ()
+    keyring: str = ""
     cpu: str = "max"
     one_cpu: bool = False
 
@@ -31,6 +37,14 @@ SYSTEMS = {
             "debian13-7x", "Debian 13, backported kernel", "trixie", backports=True, cpu=_PLAIN, one_cpu=True
         ),
         System("sid", "Debian unstable", "sid", cpu=_PLAIN, one_cpu=True),
+        System(
+            "ubuntu24",
+            "Ubuntu 24.04",
+            "noble",
+            kernel="linux-image-generic",
+            options=("--components=main,universe",),
+            keyring="/usr/share/keyrings/ubuntu-archive-keyring.gpg",
+        ),
     )
 }
 
