@@ -168,9 +168,10 @@ def measure(bench: Bench, plan: Plan, *, hostname: str = "assay") -> Measured:  
         stack.callback(namespaces.close)
         if Role.TOOLS in containers:
             namespaces.start(Role.TOOLS, containers[Role.TOOLS].start)
-            if not _proxy_ready(recorder, slice_):
+            if _proxy_ready(recorder, slice_):
+                problems += proxy_problems(slice_.pids(Role.TOOLS), PROXY_USER)
+            else:
                 problems.append("proxy_not_ready")
-            problems += proxy_problems(slice_.pids(Role.TOOLS), PROXY_USER)
             clock.lap("tools_ready")
 
         started, timed_out, survivors = time.monotonic_ns(), False, 0

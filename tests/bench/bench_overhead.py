@@ -291,7 +291,7 @@ def test_a_whole_run(report: list[str]) -> None:
 def s5_plan(image: BuiltImage) -> Plan:
     return plan_fixture(
         find_fixture("openai-agents"),
-        RunImage(image.tag, image.id, image.runtime_roots),
+        RunImage(image.tag, image.id, image.runtime_roots, files=image.contents(), search=image.search),
         run_id=f"bench_{uuid.uuid4().hex[:12]}",
     )
 

@@ -418,9 +418,18 @@ def test_reads_of_the_image_are_plumbing_because_the_list_says_so(bench: Bench, 
 
 
 def test_what_is_mounted_below_a_runtime_root_is_evidence(bench: Bench, plan: Plan) -> None:
+    """Whatever is declared, and although the list has a file of that name."""
     image = evolve(plan.image, runtime_roots=(*plan.image.runtime_roots, "/workspace"))
-    assert evidence_of(bench, evolve(plan, image=evolve(image, files=None))) == set()
     assert evidence_of(bench, evolve(plan, image=image)) == {"/workspace/policy-input.txt"}
+    assert image.files is not None
+    claimed = evolve(image.files, paths=image.files.paths | {b"/workspace/policy-input.txt"})
+    found = evidence_of(bench, evolve(plan, image=evolve(image, files=claimed)))
+    assert found == {"/workspace/policy-input.txt"}
+
+
+def test_without_a_list_nothing_is_taken_for_the_images(bench: Bench, plan: Plan) -> None:
+    found = evidence_of(bench, evolve(plan, image=evolve(plan.image, files=None)))
+    assert {"/workspace/policy-input.txt", "/opt/app/client.py"} < found
 
 
 def test_the_list_is_what_the_image_holds(engine: docker.DockerClient, state: State) -> None:
