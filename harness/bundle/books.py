@@ -37,6 +37,7 @@ from harness.evidence.health import derive_health
 from harness.evidence.host_view import PLACES
 from harness.evidence.layers import tool_call_ids
 from harness.evidence.model import Kind, Role
+from harness.evidence.temporary import is_temporary
 from harness.evidence.tripwires import CODES, tripped
 
 # Codes that stand there just when they follow; the others have causes that the archive does not hold.
@@ -62,6 +63,10 @@ def accounting_problems(contents: Contents) -> Iterator[Problem]:
     if tuple(books.volatile) != globs:
         yield _wrong("/volatile", short(globs), short(tuple(books.volatile)))
     yield from _host_view_problems(books)
+    told = {name for line in contents.v1.lines() for name in (line.path, line.path2) if name is not None}
+    temporary = sorted(name for name in told if is_temporary(name))
+    if sorted(books.temporary or {}) != temporary:
+        yield _wrong("/temporary", short(temporary), short(sorted(books.temporary or {})))
     if books.clean != (not books.unclean):
         yield _wrong("/clean", str(not books.unclean), str(books.clean))
     yield from _code_problems(books, missing, _required(contents, books, spec))

@@ -36,6 +36,7 @@ from harness.evidence.syscalls import (
     OPERATIONS,
     is_outcome,
 )
+from harness.evidence.temporary import final
 
 _FLAGS = (*(name for _, name in FLAG_NAMES), "unlinked")
 _OPENS = frozenset({"open", "create"})
@@ -201,17 +202,17 @@ def v0_problems(contents: Contents) -> Iterator[Problem]:
 
 
 def _keys_of_line(line: KernelEventV1) -> Iterator[Key]:
-    done = line.outcome == "ok"
+    done, path = line.outcome == "ok", line.path and final(line.path)
     if line.access is not None:
         flags = tuple(name for name in line.flags or () if name != "unlinked")
-        yield OPENAT, line.path, line.access, flags, done
+        yield OPENAT, path, line.access, flags, done
     elif line.operation == "exec":
-        yield EXEC, line.path, done
+        yield EXEC, path, done
     elif line.operation in NETWORK_IDS:
         if line.family in ("inet", "inet6"):
             yield NETWORK_IDS[line.operation], line.address
     elif line.operation in OTHER_IDS:
-        yield OTHER_IDS[line.operation], line.path, done
+        yield OTHER_IDS[line.operation], path, done
         if line.operation in BOTH_NAMES and line.path2 is not None:
             yield OTHER_IDS[line.operation], line.path2, done
 

@@ -29,6 +29,7 @@ from harness.evidence.attribute import AMBIGUOUS, EXACT, UNATTRIBUTED, WINDOW
 from harness.evidence.model import Role
 from harness.evidence.processes import ENDED_BY_CONTAINER, UNKNOWN
 from harness.evidence.surface_v1 import is_main
+from harness.evidence.temporary import final
 from harness.spec import AGENT_SHIMS, NETWORKS, WITNESSES
 
 _OUR_TAG = re.compile(r"assay-runner/[^:]+:([0-9a-f]{12})")  # the beginning of the image's identity
@@ -170,7 +171,7 @@ def _call_problems(where: str, call: AttributedCall, evidence: AttributedEvidenc
 
 
 def _judged(call: AttributedCall, evidence: AttributedEvidence) -> bool:
-    return not {evidence.path, evidence.path2}.isdisjoint(call.paths)
+    return not {path and final(path) for path in (evidence.path, evidence.path2)}.isdisjoint(call.paths)
 
 
 def _ambiguous_problems(allowed: Mapping[str, int], evidence: AttributedEvidence) -> Iterator[Problem]:

@@ -31,6 +31,7 @@ OK = "ok"
 _AS_V1 = {"filesystem_paths": PATHS, "process_execs": EXECS, "network_endpoints": NETWORK}
 _OPERATIONS = {
     "create": {"create", "mkdir", "mknod", "symlink", "memfd_create", "rename", "link"},
+    "replace": {"rename"},
     "delete": {"unlink", "rmdir", "rename"},
     "execute": {"exec"},
     "write": {"truncate"},

@@ -51,8 +51,9 @@ class KernelEventV1:
 
 @frozen(kw_only=True)
 class Action:
-    """What was done to a path: read, write, create, delete, execute or metadata.
+    """What was done to a path: read, write, create, replace, delete, execute or metadata.
 
+    replace  a file that was made beside it under a temporary name was renamed onto it
     result  "done" or "attempted"; a role that did it is not listed as attempting it too.
     """
 

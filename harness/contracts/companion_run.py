@@ -69,6 +69,7 @@ class AccountingV1:
                 and looks at a declared file of /proc or /sys, which are told nowhere else
     host_view   looks at kernel files that say how large the host is, by place (harness.evidence.host_view):
                 told nowhere else; left out by runs from before, which told them in the kernel layer
+    temporary   names of the moment, by what stands for them in the other members; the first 1000 of each
     unclean     every reason why the run is not clean, as stable codes; empty for a clean run
     """
 
@@ -86,6 +87,7 @@ class AccountingV1:
     policy_events: Natural | None = omittable()
     volatile: dict[str, Natural]
     host_view: dict[str, Natural] | None = omittable()
+    temporary: dict[str, tuple[str, ...]] | None = omittable()
     survivors: Natural
     timed_out: bool
     problems: tuple[str, ...]

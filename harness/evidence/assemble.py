@@ -288,6 +288,7 @@ def _accounting(observation: Observation, run_id: str, evidence: _Evidence) -> A
         idless_calls=evidence.policy.idless_calls,
         policy_events=len(evidence.policy.told),
         volatile=dict(evidence.classified.volatile),
+        temporary=_temporary(evidence.classified.temporary),
         host_view=dict(evidence.classified.host_view),
         survivors=observation.survivors,
         timed_out=observation.timed_out,
@@ -303,6 +304,13 @@ def _left_out(observation: Observation) -> Iterator[str]:
     for layer, count, noun in (("kernel", records, "records"), *((name, n, "lines") for name, n in logs)):
         if count:
             yield f"{layer} line 0: {LEFT_OUT} {count} {noun}: {observation.beyond}"
+
+
+def _temporary(names: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]] | None:
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        found.setdefault(text(names[name]), []).append(text(name))
+    return {told: tuple(found[told][:MAX_PROBLEMS]) for told in sorted(found)} or None
 
 
 def _problem_places(evidence: _Evidence) -> Iterator[str]:

@@ -24,6 +24,7 @@ from harness.evidence.model import Role, TooMuchError
 from harness.evidence.operations import Operation
 from harness.evidence.paths import text
 from harness.evidence.policy_v1 import ANSWERED_TYPE
+from harness.evidence.temporary import final
 
 EXACT, WINDOW, AMBIGUOUS, UNATTRIBUTED = "exact", "window", "ambiguous", "unattributed"
 _MOST_WORK = 5 * MAX_NODES  # candidates that are looked at, however few lists they give
@@ -136,7 +137,7 @@ class _Windows:
 
     def judged(self, operation: Operation) -> set[int]:
         """Those that named one of the operation's paths."""
-        names = {text(path) for path in (operation.path, operation.path2) if path is not None}
+        names = {final(text(path)) for path in (operation.path, operation.path2) if path is not None}
         found = [indices for name in names if (indices := self._by_path.get(name))]
         return found[0] if len(found) == 1 else set().union(*found)
 

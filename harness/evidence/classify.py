@@ -34,6 +34,7 @@ from harness.evidence.paths import below, magic, normal, within
 from harness.evidence.plumbing import Plumbing
 from harness.evidence.processes import Processes
 from harness.evidence.programs import Program
+from harness.evidence.temporary import temporary_names, with_told_names
 from harness.evidence.volatile import Volatile
 
 
@@ -135,12 +136,14 @@ class Classified:
 
     volatile   operations whose name became a glob, by glob; looks at a declared file, by its name
     host_view  looks of that class, by place
+    temporary  names of the moment, and what stands for them in the operations
     """
 
     operations: tuple[tuple[Operation, EventClass], ...]
     counts: Mapping[EventClass, int]
     volatile: Mapping[str, int] = Factory(dict)
     host_view: Mapping[str, int] = Factory(dict)
+    temporary: Mapping[bytes, bytes] = Factory(dict)
 
     def of(self, *classes: EventClass) -> tuple[Operation, ...]:
         return tuple(operation for operation, found in self.operations if found in classes)
@@ -168,13 +171,16 @@ def classify(records: Iterable[KernelRecord], processes: Processes, context: Con
     operations = []
     volatile, plumbing = Volatile(context.volatile), Plumbing(context.programs)
     looks = Counter[str]()
-    for operation in build_operations(measured, processes):
+    built = build_operations(measured, processes)
+    temporary = {name: told for name, told in temporary_names(built).items() if not volatile.declared(name)}
+    for original in built:
+        operation = with_told_names(original, temporary) if temporary else original
         found = class_of(operation, context, plumbing)
         counts[found] += len(operation.records)
         if found is EventClass.HOST_VIEW:
             looks[place_of(operation) or ""] += 1
         operations.append((volatile.told(operation), found))
-    return Classified(tuple(operations), counts, volatile.counts, dict(sorted(looks.items())))
+    return Classified(tuple(operations), counts, volatile.counts, dict(sorted(looks.items())), temporary)
 
 
 def _class_of_record(record: KernelRecord) -> EventClass | None:

@@ -21,6 +21,7 @@ from harness.evidence.classify import Classified, EventClass
 from harness.evidence.model import Kind
 from harness.evidence.operations import UNKNOWN_RESULT, Operation, open_arguments
 from harness.evidence.paths import text
+from harness.evidence.temporary import final
 
 NETWORK_IDS = {"connect": CONNECT, "sendto": SENDTO, "sendmsg": SENDMSG}
 # Operations outside v0's vocabulary: `event_<id>`, value is the path. Ids are never used again.
@@ -53,7 +54,7 @@ def kernel_events_v0(run_id: str, classified: Classified) -> list[KernelEvent]:
 
 def _values(operation: Operation) -> Iterator[tuple[int, str | None]]:
     name = operation.name
-    path = None if operation.path is None else text(operation.path)
+    path = None if operation.path is None else final(text(operation.path))
     if operation.first.kind is Kind.OPEN:
         yield OPENAT, path
     elif name == "exec":

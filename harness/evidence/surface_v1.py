@@ -20,9 +20,10 @@ from harness.contracts.policy_event import PolicyEvent
 from harness.contracts.rules import sorted_unique
 from harness.evidence.classify import TELEMETRY, EventClass
 from harness.evidence.paths import normal
+from harness.evidence.temporary import TEMPORARY, is_temporary
 
 DONE, ATTEMPTED = "done", "attempted"
-_ORDER = ("read", "write", "create", "delete", "execute", "metadata")
+_ORDER = ("read", "write", "create", "replace", "delete", "execute", "metadata")
 _READS = frozenset({"read", "read_write", "unknown"})
 _WRITES = frozenset({"write", "read_write"})
 _CHANGING = frozenset({"create", "truncate", "tmpfile"})
@@ -160,6 +161,13 @@ def _touches(line: KernelEventV1) -> Iterator[_Touch]:
     first = None if line.path is None else _Name(line.path, line.path_hex)
     second = None if line.path2 is None else _Name(line.path2, line.path2_hex)
     if first is None and second is None:
+        return
+    if first is not None and is_temporary(first.text, TEMPORARY):
+        # Told of the name that stays alone: how it came to be there is in the lines.
+        if second is not None and line.operation in ("rename", "link"):
+            yield _Touch(
+                second, "replace" if line.operation == "rename" else "create", line.role, _done(line)
+            )
         return
     if line.access is not None:
         pairs = [(first, action) for action in _open_actions(line)]

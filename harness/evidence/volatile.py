@@ -42,6 +42,10 @@ class Volatile:
         )
         return operation if (path, path2) == names else evolve(operation, path=path, path2=path2)
 
+    def declared(self, path: bytes) -> bool:
+        """Does a glob stand for this name already?"""
+        return self._glob(path) is not None
+
     def _glob(self, path: bytes | None) -> str | None:
         folder, _, name = (path or b"").rpartition(b"/")
         found = (glob for pattern, glob in self._by_folder.get(folder, ()) if pattern.fullmatch(name))

@@ -44,7 +44,7 @@ _SAID = {
     Kind.REMOVED: "is in base alone",
     Kind.CHANGED: "is not the same on both sides",
 }
-_CHANGES = ("write", "create", "delete", "execute")
+_CHANGES = ("write", "create", "replace", "delete", "execute")
 _KINDS = (Kind.ADDED, Kind.CHANGED, Kind.REMOVED)
 _RANKS = ("program", "network", "path", "outcome", "decision", "tool", "request", "refusal")
 _OF_THE_POLICY = ("tool", "request", "refusal", "decision", "outcome")

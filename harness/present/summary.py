@@ -32,8 +32,8 @@ T = TypeVar("T")
 _NAMED = 3  # of a kind, in a line
 _CAME = "calls came without an id and were"
 _GUIDE = "docs/guide/policy.md"
-_WRITES = frozenset({"write", "create"})
-_CHANGES = ("write", "create", "delete", "execute")
+_WRITES = frozenset({"write", "create", "replace"})
+_CHANGES = ("write", "create", "replace", "delete", "execute")
 _NOWHERE = frozenset({"/dev/null"})  # what is written there changes nothing
 _SUBJECT = "subject"
 

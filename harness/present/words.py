@@ -18,7 +18,7 @@ TITLES = {
     "policy_outcomes": "Policy outcomes of the same call",
 }
 SIGNS = {Kind.ADDED: "+", Kind.REMOVED: "-", Kind.CHANGED: "~"}
-_CHANGES = ("write", "create", "delete", "execute")
+_CHANGES = ("write", "create", "replace", "delete", "execute")
 _SELF_EVIDENT = (None, "done", "called")
 
 

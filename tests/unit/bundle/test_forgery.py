@@ -44,6 +44,7 @@ NOT_DERIVABLE: dict[tuple[str, str], str] = {
     (manifest.SDK, "/tool_call_id"): "self-report",
     (manifest.SDK, ""): "self-report",
     (companion.ACCOUNTING, "/capture/received_bytes"): "sizes and times of the capture",
+    (companion.ACCOUNTING, "/temporary/*"): "temporary names",
     (companion.ATTRIBUTION, "/calls/*/answered"): "the proxy's word",
     (companion.ATTRIBUTION, "/calls/*/paths"): "the proxy's word",
     (companion.HOST, "/facts/*"): "host facts",
