@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 from harness.bench import Bench
+from harness.bundle.reader import read_archive
 from harness.bundle.verify import verify
-from harness.plan import FIXTURES
+from harness.cli import main
+from harness.contracts.compared import COMPARED
+from harness.plan import FIXTURES, plan_image
+from harness.run import measure
 from tests.faults.agents import PYTHON, image_of, new_run_id
+from tests.faults.archives import read
 from tests.faults.commands import run
 
 pytestmark = pytest.mark.linux
@@ -35,6 +40,17 @@ session = Session(json.loads(os.environ["ASSAY_RUNNER_MCP_COMMAND"]))
 client = {"name": "fault", "version": "1"}
 session.request("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client})
 for _ in range(2): session.request("tools/call", {"name": "read_file", "arguments": {"path": TARGET}})
+"""
+
+# As editors and servers replace a file: by a random name beside it, and one in another folder.
+REPLACES = """
+import os, secrets
+os.mkdir("/workspace/.cache")
+for folder in ("/workspace", "/workspace/.cache"):
+    aside = f"{folder}/report.{secrets.token_hex(16)}.tmp"
+    with open(aside, "x") as file: file.write("x")
+    os.chmod(aside, 0o600)
+    os.rename(aside, "/workspace/report.txt")
 """
 
 
@@ -115,3 +131,18 @@ def test_the_summary_as_json(bench: Bench, tmp_path: Path) -> None:
     assert found["hidden"] == ["write /workspace/hidden-write-output.txt"]
     assert Path(found["logs"]) == tmp_path / "x.logs"
     assert verify(Path(found["archive"])).ok
+
+
+def test_two_runs_that_replace_a_file_by_random_names_are_equal(bench: Bench, tmp_path: Path) -> None:
+    archives = [tmp_path / f"{number}.tar.gz" for number in (1, 2)]
+    run_id = new_run_id()  # the bytes name it
+    for archive in archives:
+        plan = plan_image(
+            (*PYTHON, REPLACES), image_of(bench, "kernel-only"), run_id=run_id, inputs=None, deadline_s=60.0
+        )
+        assert measure(bench, plan).write(archive).assembled.clean
+    base, head = (read_archive(archive).members for archive in archives)
+    assert [name for name in COMPARED if base[name] != head[name]] == []
+    assert main(["diff", "--allow-partial", *map(str, archives)]) == 0
+    actions = read(archives[0]).actions("/workspace/report.txt")
+    assert ("replace", "done", ("subject",)) in actions
