@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.evidence import accounting, causes
+from harness.evidence import accounting, causes, tripwires
 from harness.evidence.accounting import capture_counts, counter_codes
 from harness.evidence.model import CaptureAccounting, Kind, KindCounters
 
@@ -45,6 +45,7 @@ def codes() -> set[str]:
         f"{name}:{role}" for name in ("boundary_missing", "network_seal", "network_packets") for role in ROLES
     }
     found |= {f"control_touched:{role}" for role in ROLES}
+    found |= {f"{code}subject" if code.endswith(":") else code for code in tripwires.CODES}
     found |= {f"missing_witness:{name}" for name in ("kernel", "policy", "sdk")}
     return found | {f"{layer}:{accounting.LEFT_OUT}" for layer in ("kernel", "decisions", "sdk")}
 
