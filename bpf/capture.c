@@ -333,6 +333,32 @@ static __always_inline void read_address(struct scratch *s, u64 regs,
   if (!from_user(&s->r, s->raw, len, at)) s->raw_len = len;
 }
 
+/*
+ * The file of a unix socket that was connected to or bound, or its abstract name,
+ * as the kernel has it. Other sockets have cgroup hooks.
+ */
+static __always_inline void unix_name(struct scratch *s, u64 task, u32 fd, u32 by) {
+  u64 file = file_of(task, fd);
+  u16 mode = rd2(rd8(file, OFF_file__f_inode), OFF_inode__i_mode);
+  if ((mode & 0170000) != 0140000) return;
+  u64 sk = rd8(rd8(file, OFF_file__private_data), OFF_socket__sk);
+  if (rd2(sk, OFF_sock____sk_common_skc_family) != 1 /* AF_UNIX */) return;
+  if (by == BY_PEER) sk = rd8(sk, OFF_unix_sock__peer);
+  u64 address = sk ? rd8(sk, OFF_unix_sock__addr) : 0;
+  if (!address) return;
+  if (rd8(sk, OFF_unix_sock__path + 8)) {
+    s->path = sk + OFF_unix_sock__path;
+    s->r.flags |= FLAG_OBJECT;
+    return;
+  }
+  u32 len = rd4(address, OFF_unix_address__len);
+  if (len > 110) len = 110; /* struct sockaddr_un */
+  asm volatile("" : "+r"(len));
+  len &= 127;
+  if (!bpf_probe_read_kernel(s->raw, len, (void *)(address + OFF_unix_address__name)))
+    s->raw_len = len;
+}
+
 /* Record one name (part 0 or 1) of a system call into the scratch memory. */
 static __always_inline struct scratch *prepare(u64 regs, s64 ret,
                                                struct syscall_rule *rule, u32 nr,
@@ -356,12 +382,19 @@ static __always_inline struct scratch *prepare(u64 regs, s64 ret,
   if (kind == KIND_OPEN && ret >= 0) {
     opened(s, task, ret);
     if (rule->how) kept_flags(r);
-  }
-  else if (rule->object)
+  } else if (rule->object)
     s->path = path_of(s, task, argument(regs, rule->object));
-  else if (rule->message || rule->address)
+  else if (rule->message || rule->address) {
     read_address(s, regs, rule);
-  else if (rule->name)
+    if (s->raw_len > 2 && s->raw[0] == 1 /* AF_UNIX */ && s->raw[2] && s->raw[2] != '/')
+      s->path = rd8(task, OFF_task_struct__fs) + OFF_fs_struct__pwd;
+    /* Two bytes: the kernel picks a name, at random. */
+    if (rule->when >= BY_PEER && !ret && r->a1 > 2)
+      unix_name(s, task, r->a0, rule->when);
+  } else if (rule->when == BY_CWD && ret >= 0) {
+    s->path = rd8(task, OFF_task_struct__fs) + OFF_fs_struct__pwd;
+    r->flags |= FLAG_OBJECT;
+  } else if (rule->name)
     named(s, task, argument(regs, part ? rule->name2 : rule->name),
           part ? rule->dirfd2 : rule->dirfd, regs);
   else if (rule->dirfd)

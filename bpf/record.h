@@ -85,7 +85,10 @@ struct syscall_rule {
   u8 address;              /* pointer to a sockaddr */
   u8 address_len;
   u8 message;              /* pointer to a msghdr (or mmsghdr) */
-  u8 when;                 /* 0 always, 1 failed only */
+  u8 when;                 /* 0 always, 1 failed only; what a success is told by: */
+#define BY_CWD 2           /* the new working directory */
+#define BY_PEER 3          /* the unix socket at the other end */
+#define BY_SELF 4          /* the unix socket itself */
   u8 a2;
   u8 constant;             /* 1: a0 is open's flags for creat */
   u8 enter;                /* 1: its names are looked at when it begins, too */

@@ -110,7 +110,8 @@ def _is_host_view(line: KernelEventV1) -> bool:
 def _outcome_fits(line: KernelEventV1) -> bool:
     if line.operation in ("cgroup_attach", "compat_syscall"):
         return line.outcome == SEEN
-    return is_outcome(line.outcome) or (line.outcome == UNKNOWN_RESULT and is_network(line))
+    unseen = is_network(line) or line.path is None  # a hook, or a call's start, without its return
+    return is_outcome(line.outcome) or (line.outcome == UNKNOWN_RESULT and unseen)
 
 
 def _details(line: KernelEventV1) -> Iterator[tuple[str, bool]]:
@@ -154,6 +155,8 @@ def _octal(line: KernelEventV1) -> int | None:
 def _flags_fit(line: KernelEventV1) -> bool:
     if line.operation == "rename":
         return line.flags == ("exchange",)
+    if line.operation == "bind":  # of a unix socket that is a file
+        return line.flags == ("create",) and line.family == "unix" and (line.address or "").startswith("/")
     in_order = tuple(name for name in _FLAGS if name in (line.flags or ()))
     return line.access is not None and line.flags == in_order != ()
 

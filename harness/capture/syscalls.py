@@ -8,7 +8,7 @@ watched: the open's access mode already says it.
 from attrs import astuple, evolve, frozen
 
 OPEN, EXEC, PATH, SOCK, URING, COMPAT = 1, 2, 5, 6, 9, 10  # KIND_* of bpf/record.h
-FAILED_ONLY = 1
+FAILED_ONLY, BY_CWD, BY_PEER, BY_SELF = 1, 2, 3, 4  # `when` of struct syscall_rule
 
 
 @frozen
@@ -58,7 +58,7 @@ _RULES: dict[int, SyscallRule] = {
     59: SyscallRule(EXEC, name=1, when=FAILED_ONLY),  # execve
     322: SyscallRule(EXEC, name=2, dirfd=1, a0=5, when=FAILED_ONLY),  # execveat
     76: SyscallRule(PATH, name=1, a0=2),  # truncate
-    80: SyscallRule(PATH, name=1),  # chdir
+    80: SyscallRule(PATH, name=1, when=BY_CWD),  # chdir
     81: SyscallRule(PATH, object=1),  # fchdir
     82: SyscallRule(PATH, name=1, name2=2),  # rename
     264: SyscallRule(PATH, name=2, dirfd=1, name2=4, dirfd2=3),  # renameat
@@ -96,8 +96,8 @@ _RULES: dict[int, SyscallRule] = {
     303: SyscallRule(PATH, name=2, dirfd=1),  # name_to_handle_at
     319: SyscallRule(PATH, name=1, a0=2),  # memfd_create: the name is a label, not a path
     41: SyscallRule(SOCK, a0=1, a1=2, a2=3),  # socket
-    42: SyscallRule(SOCK, a0=1, address=2, address_len=3),  # connect
-    49: SyscallRule(SOCK, a0=1, address=2, address_len=3),  # bind
+    42: SyscallRule(SOCK, a0=1, address=2, address_len=3, when=BY_PEER),  # connect
+    49: SyscallRule(SOCK, a0=1, address=2, address_len=3, when=BY_SELF),  # bind
     44: SyscallRule(SOCK, a0=1, address=5, address_len=6),  # sendto
     46: SyscallRule(SOCK, a0=1, message=2),  # sendmsg
     307: SyscallRule(SOCK, a0=1, message=2),  # sendmmsg: its first message

@@ -18,7 +18,7 @@ COMMON = frozenset({AF_UNIX, AF_INET, AF_INET6})  # making such a socket reaches
 @frozen
 class Address:
     """family   a name of FAMILIES or af_<number>
-    text     `a.b.c.d:port`, `[addr]:port`, a path, `@name` (abstract), or "" when it names nobody
+    text     `a.b.c.d:port`, `[addr]:port`, an absolute path, `@name` (abstract), or "" when it names nobody
     """
 
     family: str
@@ -58,6 +58,18 @@ def sockaddr(data: bytes) -> Address | None:
     if family == AF_UNIX:
         return Address("unix", _unix(data[2:]))
     return Address(family_name(family), "")
+
+
+def unix_file(data: bytes) -> bytes | None:
+    """The file that a struct sockaddr_un names, as it was called; None for any other address."""
+    if len(data) < 3 or int.from_bytes(data[:2], "little") != AF_UNIX or not data[2]:
+        return None
+    return data[2:].split(b"\0", 1)[0]
+
+
+def unix_address(path: bytes) -> Address:
+    """Of a socket that is a file, by its path."""
+    return Address("unix", path.decode("utf-8", "backslashreplace"))
 
 
 def _unix(path: bytes) -> str:

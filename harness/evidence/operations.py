@@ -13,7 +13,15 @@ from typing import Any
 from attrs import evolve, frozen
 
 from harness.evidence import syscalls
-from harness.evidence.addresses import COMMON, Address, endpoint, family_name, sockaddr
+from harness.evidence.addresses import (
+    COMMON,
+    Address,
+    endpoint,
+    family_name,
+    sockaddr,
+    unix_address,
+    unix_file,
+)
 from harness.evidence.model import ENTRY, Flag, KernelRecord, Kind, Role
 from harness.evidence.paths import normal, path_of, without_numbers
 from harness.evidence.processes import Processes, execution, is_execution
@@ -341,7 +349,27 @@ def _socket_call(record: KernelRecord, processes: Processes) -> Operation:
         address = Address(family_name(record.args[0] & 0xFFFFFFFF), "")
     else:
         address = sockaddr(record.raw)
-    return _named(name, [record], processes, syscalls.outcome_of(record.result), address=address)
+    file = _socket_file(record, processes)
+    if file is not None:
+        address = unix_address(file)
+    made = ("create",) if name == "bind" and file is not None else ()  # the file, by its address
+    return _named(name, [record], processes, syscalls.outcome_of(record.result), address=address, flags=made)
+
+
+def _socket_file(record: KernelRecord, processes: Processes) -> bytes | None:
+    """The file of a unix socket: as the kernel has it, else the name as called, from the caller's folder.
+
+    A listener's file that lies in no mount of the caller (DETACHED: the harness made it) has the name there
+    that the caller used.
+    """
+    called = unix_file(record.raw)
+    if record.flags & Flag.OBJECT and not record.flags & Flag.DETACHED:
+        return _path(record, processes)
+    if called is None:
+        return None
+    flags = record.flags & ~(Flag.OBJECT | Flag.DETACHED)
+    base = b"" if record.flags & Flag.OBJECT else record.walked
+    return _path(record._replace(raw=called, flags=flags, walked=base), processes)
 
 
 def addressed(operation: Operation) -> bool:

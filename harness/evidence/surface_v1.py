@@ -158,6 +158,8 @@ def _by_result(outcomes: Iterable[tuple[str, bool]]) -> Iterator[tuple[str, tupl
 
 
 def _touches(line: KernelEventV1) -> Iterator[_Touch]:
+    if line.operation == "bind" and "create" in (line.flags or ()):
+        yield _Touch(_Name(line.address or "", None), "create", line.role, _done(line))
     first = None if line.path is None else _Name(line.path, line.path_hex)
     second = None if line.path2 is None else _Name(line.path2, line.path2_hex)
     if first is None and second is None:

@@ -24,7 +24,7 @@ def watch(bench: Bench, tmp_path: Path) -> Watch:
 
     def run(code: str, *, ends: int = 0, unclean: tuple[str, ...] = (), inputs: Path | None = None) -> Told:
         measured = measure(bench, agent(bench, code, inputs=inputs))
-        assert exit_code(measured) == ends, measured.output
+        assert exit_code(measured) == ends, (measured.output, measured.assembled.unclean)
         archive = told(measured, tmp_path)
         assert archive.unclean == list(unclean)
         return archive

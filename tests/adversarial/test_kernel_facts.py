@@ -272,3 +272,45 @@ os.memfd_create("m")
     }
     assert [line["outcome"] for line in archive.operations("rename", "/workspace/no")] == ["ENOENT"]
     assert len(archive.operations("truncate", "/workspace/t")) == 1
+
+
+def test_unix_sockets_have_one_name_the_kernels(watch: Watch) -> None:
+    """Relative, by a link, long and abstract; the file that bind makes is made by the agent."""
+    archive = watch(
+        """
+import os, socket
+os.chdir("/workspace")
+os.mkdir("d"); os.symlink("d", "link")
+held = []
+def listen(name, kind=socket.SOCK_STREAM):
+    one = socket.socket(socket.AF_UNIX, kind); one.bind(name); held.append(one)
+    if kind == socket.SOCK_STREAM: one.listen()
+def call(name, kind=socket.SOCK_STREAM):
+    one = socket.socket(socket.AF_UNIX, kind); one.connect(name); held.append(one)
+listen("rel.sock"); call("./rel.sock"); call("../workspace/rel.sock")
+listen("link/by-link", socket.SOCK_DGRAM); call("d/by-link", socket.SOCK_DGRAM)
+listen("@abs"); call("@abs")
+listen(b"\\0@abs"); listen(b"\\0abs"); call(b"\\0abs")
+listen("x" * 107); call("x" * 107)
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"x", "d/by-link")
+for name in ("gone.sock", "/workspace/d/../gone.sock"):
+    try: call(name)
+    except FileNotFoundError: pass
+""",
+    )
+    told = {
+        (line["operation"], line["address"], line["outcome"])
+        for line in archive.kernel
+        if line.get("address")
+    }
+    long = "/workspace/" + "x" * 107
+    assert told == {
+        ("bind", "/workspace/rel.sock", "ok"), ("connect", "/workspace/rel.sock", "ok"),
+        ("bind", "/workspace/d/by-link", "ok"), ("connect", "/workspace/d/by-link", "ok"),
+        ("bind", "/workspace/@abs", "ok"), ("connect", "/workspace/@abs", "ok"),
+        ("bind", "@@abs", "ok"), ("bind", "@abs", "ok"), ("connect", "@abs", "ok"),
+        ("bind", long, "ok"), ("connect", long, "ok"),
+        ("sendto", "/workspace/d/by-link", "ok"), ("connect", "/workspace/gone.sock", "ENOENT"),
+    }  # fmt: skip
+    for path in ("/workspace/rel.sock", "/workspace/d/by-link", long):
+        assert archive.actions(path) == {("create", "done", ("subject",))}

@@ -69,3 +69,25 @@ def test_a_file_system_root_is_not_unlinked(session: CaptureSession, slice_: Sli
     whole(accounting)
     opened = {os.fsdecode(r.walked): r.flags & Flag.UNLINKED for r in records if r.kind is Kind.OPEN}
     assert {opened[name] for name in ("/", "/proc")} == {0}
+
+
+def test_a_folder_that_was_entered_is_told_by_itself(
+    session: CaptureSession, slice_: Slice, tmp_path: Path
+) -> None:
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("d/e")
+    slice_.arm(session)
+    slice_.run_code(
+        f"""
+os.chdir({str(tmp_path)!r} + '/link'); os.chdir('..'); os.fchdir(os.open('e', os.O_RDONLY))
+try: os.chdir('nowhere')
+except FileNotFoundError: pass
+"""
+    )
+    records, accounting = session.disarm()
+    whole(accounting)
+    entered = [r for r in records if r.syscall in (80, 81) and r.part != ENTRY]
+    base = os.fsencode(tmp_path)
+    assert [r.walked for r in entered] == [base + b"/d/e", base + b"/d", base + b"/d/e", base + b"/d/e"]
+    assert [bool(r.flags & Flag.OBJECT) for r in entered] == [True, True, True, False]
+    assert entered[3].raw == b"nowhere"
