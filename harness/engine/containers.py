@@ -18,7 +18,7 @@ from docker.types import LogConfig, Mount, Ulimit
 from requests.exceptions import ReadTimeout, RequestException
 
 from harness.engine import podman, seccomp, view
-from harness.engine.answers import unfit
+from harness.engine.answers import no_program, unfit
 from harness.engine.borrowed_images import return_image
 from harness.engine.output import Output
 from harness.errors import InputError
@@ -140,11 +140,10 @@ class RoleContainer:
         try:
             self.client.api.start(self.id)
         except RequestException as error:
-            # runc: `exec: "NAME": stat NAME: no such file or directory: unknown`
-            _, found, reason = str(getattr(error, "explanation", "")).rpartition("exec: ")
-            if found:
+            missing = no_program(error)
+            if missing is not None:
                 raise InputError(
-                    f"the {self.spec.role} container cannot start {reason.removesuffix(': unknown')}",
+                    f"the {self.spec.role} container cannot start {missing}",
                     hint="name a program of the image",
                 ) from None
             raise unfit(f"the {self.spec.role} container does not start", error) from None

@@ -231,3 +231,32 @@ def test_what_an_engine_says_is_one_line_with_both_its_ends(text: str, said: str
     assert found == said or (
         found.startswith("open {b") and found.endswith("}: file name too long") and len(found) < 330
     )
+
+
+RUNC = "failed to create shim task: OCI runtime create failed: unable to start container process: "
+GONE = "OCI runtime attempted to invoke a command that was not found"
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        (
+            f'{RUNC}exec: "/nope": stat /nope: no such file or directory: unknown',
+            '"/nope": stat /nope: no such file or directory',
+        ),
+        (
+            f'runc: exec: "nope": executable file not found in $PATH: {GONE}',
+            '"nope": executable file not found in $PATH',
+        ),
+        (f"crun: executable file `/nope` not found: No such file or directory: {GONE}", '"/nope": not found'),
+        (f"crun: executable file `nope` not found in $PATH: x: {GONE}", '"nope": not found in $PATH'),
+        (
+            "crun: the path `/etc` is not a regular file: Operation not permitted: OCI permission denied",
+            '"/etc": is not a regular file',
+        ),
+        ("crun: setrlimit (RLIM_MEMLOCK): Operation not permitted: OCI permission denied", None),
+        ("", None),
+    ],
+)
+def test_a_program_that_is_not_there_is_told_from_all_else(text: str, missing: str | None) -> None:
+    assert answers.no_program(APIError("x", explanation=text)) == missing
