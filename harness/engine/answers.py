@@ -8,7 +8,7 @@ from requests.exceptions import RequestException
 from harness.errors import EnvironmentUnfitError
 
 _HEAD, _TAIL = 200, 120
-# runc: `exec: "NAME": stat NAME: no such file or directory`; crun: "executable file `NAME` not found in $PATH:
+# runc: `exec: "NAME": stat NAME: no such file or directory`; crun: "executable file `NAME` not found in PATH:
 # …" or "the path `NAME` is not a regular file: …". Docker adds ": unknown", podman a sentence of its own.
 _RUNC = re.compile(r'.*exec: ("[^"]*": .*?)(?:: unknown|: OCI .*)?$', re.DOTALL)
 _CRUN = re.compile(

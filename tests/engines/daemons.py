@@ -23,17 +23,19 @@ from tests.hosts import store
 
 _PACKAGES = {
     "docker": ("docker.io", "containerd", "runc", "crun"),
-    "systemd": ("docker.io", "containerd", "runc", "systemd"),
+    "docker below systemd": ("docker.io", "containerd", "runc", "systemd"),
+    "podman below systemd": ("podman", "conmon", "runc", "systemd"),
     "podman": ("podman", "conmon", "crun", "runc", "uidmap"),
 }
 # unpacked, not installed: no scripts run; an old mirror is as good here as a new one
 _OPTIONS = ("--variant=extract", "--aptopt=Acquire::Check-Valid-Until false")
 _START_S, _STOP_S = 60.0, 20.0
 
-# $1 the kept root, $2 the engine's folder, $3 its cgroup, $4 "hybrid" or "pure", $5 uid; then the command
+# $1 the kept root, $2 the engine's folder, $3 its cgroup, $4 "hybrid" or "pure", $5 uid, $6 _CHANGE_ROOT;
+# then the command
 _ENTER = """set -e
-lower=$1 own=$2 cgroup=$3 hierarchies=$4 user=$5
-shift 5
+lower=$1 own=$2 cgroup=$3 hierarchies=$4 user=$5 change_root=$6
+shift 6
 echo $$ >"$cgroup/cgroup.procs"
 mount -t tmpfs tmpfs "$own/over"
 mkdir "$own/over/up" "$own/over/work" "$own/over/root"
@@ -56,14 +58,29 @@ cd /
 mkdir -p -m 700 "$root/run/user/$user"
 chown "$user" "$root/run/user/$user" "$own"
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$own" XDG_RUNTIME_DIR="/run/user/$user" \\
-  chroot --userspec="$user:$user" "$root" "$@"
+  python3 -c "$change_root" "$root" "$user" "$@"
+"""
+# By pivot_root(2): who is in a mere chroot gets no user namespace. Python, because the root has few programs.
+_CHANGE_ROOT = """import ctypes, os, sys
+root, user, command = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+libc = ctypes.CDLL(None, use_errno=True)
+os.chdir(root)
+if libc.syscall(155, b".", b".") or libc.umount2(b".", 2):
+    raise OSError(ctypes.get_errno(), "pivot_root or umount2")
+os.setgroups([])
+os.setgid(user)
+os.setuid(user)
+os.execv(command[0], command)
 """
 
 
 def root_folder(suite: str, product: str) -> Path:
     """The suite's packages of this product, unpacked; made in some seconds if it is not kept."""
     key = store.digest(suite, *_PACKAGES[product], *_OPTIONS)
-    return store.kept(f"engine-{product}-{suite}", key, partial(_unpack, suite, product)) / "root"
+    return (
+        store.kept(f"engine-{product.replace(' ', '-')}-{suite}", key, partial(_unpack, suite, product))
+        / "root"
+    )
 
 
 def _unpack(suite: str, product: str, aside: Path) -> None:
@@ -93,9 +110,16 @@ def running(row: Row) -> Iterator[str]:
     group.mkdir()
     try:
         (own / "over").mkdir()
-        _write_settings(row, own / "etc")
-        places = (str(root), str(own), str(group), "hybrid" if row.hybrid else "pure", str(row.user))
-        enter = ["/bin/sh", "-c", _ENTER, "sh", *places, *_command(row, own)]
+        write_settings(row, own / "etc")
+        places = (
+            str(root),
+            str(own),
+            str(group),
+            "hybrid" if row.hybrid else "pure",
+            str(row.user),
+            _CHANGE_ROOT,
+        )
+        enter = ["/bin/sh", "-c", _ENTER, "sh", *places, *command(row, own)]
         with (own / "log").open("wb") as log:
             daemon = subprocess.Popen(
                 ["unshare", "--mount", "--propagation", "slave", "--", *enter],
@@ -119,10 +143,13 @@ def running(row: Row) -> Iterator[str]:
         shutil.rmtree(own)
 
 
-def _write_settings(row: Row, etc: Path) -> None:
+def write_settings(row: Row, etc: Path) -> None:
+    """What the daemon finds in /etc."""
     (etc / "containers").mkdir(parents=True)
     (etc / "containers" / "policy.json").write_text('{"default":[{"type":"insecureAcceptAnything"}]}')
-    (etc / "containers" / "containers.conf").write_text('[engine]\nevents_logger = "file"\n')
+    (etc / "containers" / "containers.conf").write_text(
+        '[containers]\ncgroups = "no-conmon"\n[engine]\nevents_logger = "file"\n'
+    )
     (etc / "daemon.json").write_text(
         f'{{"features":{{"containerd-snapshotter":{"true" if row.containerd else "false"}}}}}'
     )
@@ -130,16 +157,19 @@ def _write_settings(row: Row, etc: Path) -> None:
     (etc / "group").write_text("root:x:0:\nuser:x:1000:\n")
 
 
-def _command(row: Row, own: Path) -> list[str]:
+def command(row: Row, own: Path) -> list[str]:
+    """The daemon's command line."""
     socket_url = f"unix://{own}/engine.sock"
     if row.product == PODMAN:
         return [
-            "podman", "--root", f"{own}/data", "--runroot", f"{own}/run", "--cgroup-manager", row.driver,
-            "--runtime", row.runtime, "--storage-driver", "vfs" if row.user else "overlay",
-            "--log-level", "error", "system", "service", "--time", "0", socket_url,
+            "/usr/bin/podman", "--root", f"{own}/data", "--runroot", f"{own}/run",
+            "--cgroup-manager", row.driver, "--runtime", row.runtime,
+            "--storage-driver", "vfs" if row.user else "overlay", "--log-level", "error",
+            "system", "service", "--time", "0", socket_url,
         ]  # fmt: skip
     return [
-        "dockerd", "--config-file=/etc/daemon.json", f"--data-root={own}/data", f"--exec-root={own}/run",
+        "/usr/sbin/dockerd", "--config-file=/etc/daemon.json", f"--data-root={own}/data",
+        f"--exec-root={own}/run",
         f"--pidfile={own}/pid", f"--host={socket_url}", "--group=0", "--bridge=none", "--iptables=false",
         "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
         "--shutdown-timeout=5", f"--exec-opt=native.cgroupdriver={row.driver}",

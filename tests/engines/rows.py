@@ -49,6 +49,7 @@ class Row:
 CONTAINERD = Row("trixie", DOCKER, "26.1", "runc", containerd=True)
 
 SYSTEMD = Row("trixie", DOCKER, "26.1", "runc", driver="systemd")
+PODMAN_SYSTEMD = evolve(SYSTEMD, product=PODMAN, version="5.4")
 
 ROWS = (
     Row("bookworm", DOCKER, "20.10", "runc"),
@@ -64,6 +65,7 @@ ROWS = (
     Row("sid", PODMAN, "5.8", "crun"),
     Row("trixie", DOCKER, "26.1", "crun", refused="controller io"),
     SYSTEMD,
+    PODMAN_SYSTEMD,
     evolve(SYSTEMD, refused="systemd, which does not run here"),
     Row("trixie", PODMAN, "5.4", "crun", user=1000, refused="rootless"),
 )

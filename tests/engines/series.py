@@ -21,7 +21,7 @@ from harness.host.state import State
 from harness.plan import FIXTURES
 from tests.engines.rows import Row
 
-FOREIGN = "localhost/assay-engine-test/foreign:1"  # podman 4.3 puts what has no registry there
+FOREIGN = "localhost/assay-engine-test/foreign:latest"  # podman 4.3 gives an import no other name
 _BUILT = ("kernel-only", "kernel-policy")
 
 

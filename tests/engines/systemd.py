@@ -1,10 +1,11 @@
-"""Docker's engine as a unit of a real systemd, on this kernel without a machine of its own.
+"""An engine as a unit of a real systemd, on this kernel without a machine of its own.
 
 systemd is process 1 of a process namespace, in a cgroup that is the root of a cgroup namespace: to it, this
 is a host with cgroup v2 alone. It starts the engine's unit and nothing else. The harness joins that cgroup
 namespace from outside, with the tests' own files and the host's processes.
 """
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,21 +16,17 @@ from pathlib import Path
 from attrs import frozen
 
 from harness.host.cgroup import find_root
-from tests.engines.daemons import end, root_folder, wait
+from tests.engines.daemons import command, end, root_folder, wait, write_settings
 from tests.engines.rows import Row
 
 _BOOT_S, _HALT_S = 60.0, 20.0
 _UNIT = """[Unit]
 DefaultDependencies=no
 [Service]
-Type=notify
 Delegate=yes
 KillMode=process
 Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-ExecStart=/usr/sbin/dockerd --config-file=/etc/daemon.json --data-root={own}/data --exec-root={own}/run \\
-  --pidfile={own}/pid --host=unix://{own}/engine.sock --group=0 --bridge=none --iptables=false \\
-  --ip6tables=false --ip-forward=false --ip-masq=false --userland-proxy=false --shutdown-timeout=5 \\
-  --exec-opt=native.cgroupdriver=systemd
+ExecStart={command}
 """
 _TARGET = "[Unit]\nDefaultDependencies=no\nWants=engine.service\n"
 
@@ -96,13 +93,13 @@ class Booted:
             text=True,
             check=True,
         ).stdout
-        return [line.split()[0] for line in listed.splitlines() if "assay" in line or "docker" in line]
+        return [line.split()[0] for line in listed.splitlines() if re.search("assay|docker-|libpod", line)]
 
 
 @contextmanager
 def booted(row: Row) -> Iterator[Booted]:
     """The row's engine below systemd; nothing of either is left afterwards."""
-    root = root_folder(row.suite, "systemd")
+    root = root_folder(row.suite, f"{row.product} below systemd")
     own = Path(tempfile.mkdtemp(prefix="assay-engine-", dir="/tmp"))
     group = find_root().mount / own.name
     group.mkdir()
@@ -111,9 +108,9 @@ def booted(row: Row) -> Iterator[Booted]:
             (own / name).mkdir()
         units = own / "etc/systemd/system"
         units.mkdir(parents=True)
-        (units / "engine.service").write_text(_UNIT.format(own=own))
+        (units / "engine.service").write_text(_UNIT.format(command=" ".join(command(row, own))))
         (units / "engine.target").write_text(_TARGET)
-        (own / "etc/daemon.json").write_text('{"features":{"containerd-snapshotter":false}}')
+        write_settings(row, own / "etc")
         (own / "etc/machine-id").write_text(f"{0xA55A:032x}\n")
         enter = f'echo $$ >"{group}/cgroup.procs"; exec "$@"'
         namespaces = [

@@ -8,14 +8,15 @@ import pytest
 
 from harness.host.state import State
 from tests.engines.daemons import running
-from tests.engines.rows import ROWS, SYSTEMD, Row
+from tests.engines.rows import PODMAN_SYSTEMD, ROWS, SYSTEMD, Row
 from tests.engines.series import At, check_refusal, check_row, command, environment, said
 from tests.engines.systemd import booted
 
+BELOW_SYSTEMD = (SYSTEMD, PODMAN_SYSTEMD)
 pytestmark = [pytest.mark.linux, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row != SYSTEMD], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in ROWS if row not in BELOW_SYSTEMD], ids=lambda row: row.name)
 def test_row(row: Row, state: State, probe: Path, tmp_path: Path) -> None:
     with running(row) as url:
         if row.refused:
@@ -24,11 +25,12 @@ def test_row(row: Row, state: State, probe: Path, tmp_path: Path) -> None:
             check_row(row, At(url), state, probe, tmp_path)
 
 
-def test_below_systemd_no_unit_is_left(state: State, probe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("row", BELOW_SYSTEMD, ids=lambda row: row.name)
+def test_below_systemd_no_unit_is_left(row: Row, state: State, probe: Path, tmp_path: Path) -> None:
     """Also none of a run that was killed, once the next one has started."""
-    with booted(SYSTEMD) as host:
+    with booted(row) as host:
         at = At(host.url, host.join)
-        check_row(SYSTEMD, at, state, probe, tmp_path)
+        check_row(row, at, state, probe, tmp_path)
         said(state, at, "gate", "kernel-only", "--runs", "20", "-o", tmp_path / "twenty")
         assert host.units() == []
 
