@@ -121,6 +121,13 @@ def unit(session: nox.Session) -> None:
 
 
 @nox.session
+def conformance(session: nox.Session) -> None:
+    """The protocol's own conformance suite, directly and through the proxy: needs npm. Needs no root."""
+    file = "tests/conformance/suite_conformance.py"
+    session.run("python", "-m", "pytest", "-s", file, *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """What capture costs, on the real kernel and engine (root); docs/performance.md reads the tables."""
     file = "tests/bench/bench_overhead.py"
