@@ -54,6 +54,12 @@ def image_proof(session: nox.Session) -> None:
 
 
 @nox.session
+def enter_roots(session: nox.Session) -> None:
+    """`./enter` from nothing in fresh roots of Debian 12, 13, unstable and Ubuntu 24.04; needs mmdebstrap."""
+    session.run("python", "-m", "pytest", "-s", "tests/linux/proof_enter.py", *session.posargs)
+
+
+@nox.session
 def probe_candidates(session: nox.Session) -> None:
     """Each candidate does what docs/runtimes.md says of it; builds their images, which takes minutes."""
     session.run("python", "-m", "pytest", "-s", "tests/linux/probe_candidates.py", *session.posargs)

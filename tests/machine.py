@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from harness.bench import Bench
 
 _LOCKS = Path("/run/assay-runner-tests")
+_ALIVE = "session"  # in a session's state folder, locked as long as the session lives
 MARK = "ASSAY_RUNNER_FAULTS"  # environment variable of all processes that a test session starts
 
 
@@ -49,19 +51,51 @@ def turn(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def own_state() -> Iterator[State]:
+    """A state folder with a short name that goes with its session, or with a later one if that is killed."""
+    sweep_killed_sessions()
+    with _lock("sessions") as sessions:
+        fcntl.flock(sessions, fcntl.LOCK_EX)
+        root = Path(tempfile.mkdtemp(prefix="assay-", dir="/tmp"))
+        alive = (root / _ALIVE).open("w")
+        fcntl.flock(alive, fcntl.LOCK_EX)
+    with alive:
+        yield State(root)
+        _end(State(root))
+
+
+def sweep_killed_sessions() -> None:
+    """End the engines of sessions that are gone, with what these had in them, and remove their folders."""
+    with _lock("sessions") as sessions:
+        fcntl.flock(sessions, fcntl.LOCK_EX)
+        for place in Path("/tmp").glob(f"assay-*/{_ALIVE}"):
+            with place.open() as alive:
+                try:
+                    fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue  # it is at it
+                _end(State(place.parent))
+
+
+def _end(state: State) -> None:
+    from harness.engine import daemon
+    from harness.engine.containers import sweep_dead_runs
+
+    if daemon.engine_status(state).answering:
+        with closing(daemon.ensure_engine(state)) as client:
+            sweep_dead_runs(client, state)
+    daemon.stop_engine(state)
+    shutil.rmtree(state.root)
+
+
 @pytest.fixture(scope="session")
 def state() -> Iterator[State]:
-    """A state folder of this session with a short name; downloads come from the default state's cache."""
-    from harness.engine import daemon
-
+    """A state folder of this session; downloads come from the default state's cache."""
     os.environ.setdefault(MARK, uuid.uuid4().hex)
-    root = Path(tempfile.mkdtemp(prefix="assay-", dir="/tmp"))
-    shared = default_state().prepare()
-    (root / "cache").symlink_to(shared.cache)
-    made = State(root).prepare()
-    yield made
-    daemon.stop_engine(made)
-    shutil.rmtree(root)
+    with own_state() as made:
+        (made.root / "cache").symlink_to(default_state().prepare().cache)
+        yield made.prepare()
     try:
         (find_root().mount / "docker").rmdir()  # the engine's, for containers without a slice
     except OSError:

@@ -27,6 +27,9 @@ class Slice:
     """A bare slice without containers: its processes never pass a start boundary."""
 
     def __init__(self, folder: Path) -> None:
+        for left in CGROUP.glob("assay-test-*"):
+            if not Path(f"/proc/{left.name.rpartition('-')[2]}").exists():  # its session was killed
+                _remove(left)
         self.run = CGROUP / f"assay-test-{os.getpid()}"
         self.spool = folder / "kernel.raw"
         for name in ("", "subject", "tools", "harness"):
@@ -52,16 +55,19 @@ class Slice:
         return out
 
     def remove(self) -> None:
-        for name in ("subject", "tools", "harness", ""):
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    (self.run / name).rmdir()
-                    break
-                except OSError:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.01)
+        _remove(self.run)
+
+
+def _remove(run: Path) -> None:
+    for name in ("subject", "tools", "harness", ""):
+        deadline = time.monotonic() + 60
+        while (run / name).exists():
+            try:
+                (run / name).rmdir()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
 
 @pytest.fixture
