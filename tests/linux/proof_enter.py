@@ -1,7 +1,7 @@
 """./enter in a fresh root of each distribution, from nothing, in cron's environment, the checkout read-only.
 
-Some minutes a root, too long for every change: `nox -s enter_roots` runs it. It needs mmdebstrap, and Ubuntu's
-keyring for Ubuntu. What is compiled there is loaded into this kernel; `nox -s hosts` boots others.
+Some minutes a root, too long for every change: `nox -s enter_roots` runs it, and needs mmdebstrap,
+for Ubuntu its keyring too. What is compiled there is loaded into this kernel; `nox -s hosts` boots others.
 """
 
 import shutil

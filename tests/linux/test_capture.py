@@ -15,9 +15,11 @@ import pytest
 from harness.capture.hooks import CallHook, call_hook
 from harness.capture.session import CaptureOptions, CaptureSession
 from harness.evidence.model import CaptureAccounting, Flag, KernelRecord, Kind, Role
+from harness.host.state import default_state
 
 pytestmark = pytest.mark.linux
 
+KEPT = default_state().kernel_program  # compiled once for all that use this state
 CGROUP = Path("/sys/fs/cgroup")
 if not (CGROUP / "cgroup.procs").exists():
     CGROUP /= "unified"
@@ -83,7 +85,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[CaptureSession]:
     hook: CallHook | None = request.param
     if hook is CallHook.RAW_TRACEPOINT and call_hook() is not hook:
         hook = None  # it can be preempted here
-    with CaptureSession(CaptureOptions(hook=hook)) as session:
+    with CaptureSession(CaptureOptions(hook=hook), kept_in=KEPT) as session:
         yield session
 
 
@@ -320,7 +322,8 @@ SMALL_RING = 1 << 20
 
 def test_back_pressure_saves_a_slow_consumer(slice_: Slice, tmp_path: Path) -> None:
     (tmp_path / "target").write_text("x")
-    with CaptureSession(CaptureOptions(ring_bytes=SMALL_RING, lazy=True)) as session:
+    options = CaptureOptions(ring_bytes=SMALL_RING, lazy=True)
+    with CaptureSession(options, kept_in=KEPT) as session:
         found, accounting = flood(session, slice_, tmp_path / "target", EACH)
     whole(accounting)
     assert found == 2 * EACH
@@ -334,7 +337,7 @@ def test_without_back_pressure_the_loss_is_counted_exactly(slice_: Slice, tmp_pa
     """The same, but nothing freezes the slice: what comes through is what the ring holds."""
     (tmp_path / "target").write_text("x")
     options = CaptureOptions(ring_bytes=SMALL_RING, lazy=True, backpressure=False)
-    with CaptureSession(options) as session:
+    with CaptureSession(options, kept_in=KEPT) as session:
         found, accounting = flood(session, slice_, tmp_path / "target", EACH)
     counters = accounting.kinds[Kind.OPEN]
     assert 0 < found < 2 * EACH
@@ -346,7 +349,7 @@ def test_without_back_pressure_the_loss_is_counted_exactly(slice_: Slice, tmp_pa
 
 
 def test_a_dead_capture_process_is_said_not_hidden(slice_: Slice) -> None:
-    with CaptureSession() as session:
+    with CaptureSession(kept_in=KEPT) as session:
         slice_.arm(session)
         os.kill(session.pid, signal.SIGKILL)
         slice_.run_code("pass")
