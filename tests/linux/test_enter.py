@@ -196,7 +196,7 @@ def _in_own_mounts(script: str, **environment: str) -> subprocess.CompletedProce
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
 
 
@@ -301,6 +301,7 @@ def test_without_python_and_apt_it_says_so(copy: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.timeout(900)  # packages come from elsewhere
 def test_two_at_once_and_an_interrupted_one(copy: Path) -> None:
     """With a lock of two small packages: half an environment is made anew, and by one of two only."""
     dev = (copy / "requirements" / "dev.lock").read_text()
@@ -333,7 +334,7 @@ def test_two_at_once_and_an_interrupted_one(copy: Path) -> None:
         )
         for _ in range(2)
     ]
-    answers = [process.communicate(timeout=120) for process in both]
+    answers = [process.communicate(timeout=600) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     assert sum("making the virtual environment" in error for _, error in answers) == 1
     assert all(output == f"{small.split('==')[1].split(' ')[0]}\n" for output, _ in answers)
