@@ -64,6 +64,20 @@ COUNTERS = {
     "freezes": "the run was frozen until the ring was empty again",
 }
 
+IDENTITIES = {
+    "<kind>_seen": "seen = submitted + dropped + oversized + fault, in the kernel",
+    "<kind>_decoded": "submitted = decoded, of each kind",
+    "total_seen": "the same over all kinds",
+    "received": "submitted in the kernel = received in user space",
+    "decoded": "received = decoded + decode errors",
+    "records": "decoded = records in the evidence",
+    "classes": "decoded = the sum over all classes of evidence",
+    "sentinels": "each test record sent = one seen",
+    "bytes": "records have bytes",
+    "freezes": "freezes have time",
+    "ring_high_water": "the ring was never fuller than it is large",
+}
+
 
 @frozen
 class Group:
@@ -112,7 +126,7 @@ def _identities() -> dict[str, str]:
     )  # fmt: skip
     kinds = "|".join(kind.value for kind in Kind)
     names = (found.name for found in identities(counts, {kind.value: 0 for kind in Kind}, 0, 0))
-    return {re.sub(rf"^({kinds})_", "<kind>_", name): "" for name in names}
+    return {name: IDENTITIES[name] for name in (re.sub(rf"^({kinds})_", "<kind>_", name) for name in names)}
 
 
 def breaking_tests(folder: Path = ROOT / "tests") -> dict[str, list[str]]:

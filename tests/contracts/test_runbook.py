@@ -61,7 +61,7 @@ def test_what_is_looked_for_is_found() -> None:
 
 def test_every_exit_code_is_explained() -> None:
     classes = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, Exception)]
-    assert len(classes) == 7
+    assert len(classes) == 8
     for one in classes:
         assert issubclass(one, errors.AssayError)
         assert re.search(rf"^\| {one.exit_code} \|.*`{one.__name__}`", RUNBOOK, re.MULTILINE), one
