@@ -1,8 +1,9 @@
 """companion/policy.ndjson: what the proxy decided, refused, limited and ended, and nothing that varies."""
 
 import json
-import pytest
 from typing import Any
+
+import pytest
 
 from harness.contracts.bounds import MAX_CHANNEL_LINES
 from harness.contracts.companion_policy import TOLD_OF_A_KIND, TOLD_OF_A_RUN, UNTOLD
