@@ -45,6 +45,7 @@ NOT_DERIVABLE: dict[tuple[str, str], str] = {
     (manifest.SDK, ""): "self-report",
     (companion.ACCOUNTING, "/capture/received_bytes"): "sizes and times of the capture",
     (companion.ACCOUNTING, "/temporary/*"): "temporary names",
+    (companion.ACCOUNTING, "/host_view/*"): "looks at the host",
     (companion.ATTRIBUTION, "/calls/*/answered"): "the proxy's word",
     (companion.ATTRIBUTION, "/calls/*/paths"): "the proxy's word",
     (companion.HOST, "/facts/*"): "host facts",
