@@ -38,6 +38,8 @@ def resolve(
     part: str, command: Command, files: ImageFiles, search: str, from_workspace: FromWorkspace
 ) -> Program | None:
     """The program of a command that is started in the work folder; None if there is no such program."""
+    if not command:
+        return None  # the engine refuses it
     words = [os.fsencode(word) for word in command]
     for name in _candidates(words[0], search):
         found = _executed(name, words, files, from_workspace)

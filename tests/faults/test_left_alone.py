@@ -127,7 +127,7 @@ def test_the_summary_as_json(bench: Bench, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["exit_code"], found["clean"], found["causes"]) == (0, True, [])
-    assert found["calls"] == {"allowed": 1, "denied": 0, "without_id": 0, "refused": 0}
+    assert found["calls"] == {"allowed": 1, "denied": 0, "without_id": 0, "refused": 1}
     assert found["hidden"] == ["write /workspace/hidden-write-output.txt"]
     assert Path(found["logs"]) == tmp_path / "x.logs"
     assert verify(Path(found["archive"])).ok

@@ -189,7 +189,9 @@ DAMAGES: dict[str, tuple[Damage, set[str]]] = {
     ),
     "a fork removed": (
         record(is_fork),
-        {BROKEN + name for name in ("classes", "fork_decoded", "records")} | {"unlabelled_process"},
+        # nobody knows any more that it is the bridge who connects to the socket of the tools
+        {BROKEN + name for name in ("classes", "fork_decoded", "records")}
+        | {"unlabelled_process", "control_touched:subject"},
     ),
     "a name cut": (record(is_open, flags=Flag.OBJECT | Flag.TRUNCATED), {"truncated"}),
     "a walk that failed": (record(is_open, flags=Flag.OBJECT | Flag.WALK_FAULT), {"walk_fault"}),

@@ -157,7 +157,7 @@ def _of_line(line: Line, folder: bytes) -> Told | None:
         if path is not None and not path.startswith(b"/"):
             path = b"detached:/"
         return Told(operation, outcome, path)
-    return _socket(line, outcome)
+    return _socket(line, outcome, folder)
 
 
 def _opened(line: Line, folder: bytes, outcome: str) -> Told:
@@ -216,7 +216,7 @@ def _normal(path: bytes) -> bytes:
     return _without_numbers(b"/" + joined) if absolute else joined or b"."
 
 
-def _socket(line: Line, outcome: str) -> Told | None:
+def _socket(line: Line, outcome: str, folder: bytes) -> Told | None:
     given = line.arguments
     if line.name == "socket":
         return None if given[0] in _COMMON_FAMILIES else Told("socket", outcome)
@@ -229,16 +229,16 @@ def _socket(line: Line, outcome: str) -> Told | None:
     )
     if not isinstance(value, dict):
         return None
-    return Told(line.name, outcome, address=_address(value))
+    return Told(line.name, outcome, address=_address(value, folder))
 
 
-def _address(value: dict[str, Any]) -> str | None:
+def _address(value: dict[str, Any], folder: bytes) -> str | None:
     family = value["sa_family"]
     if family == 1:
         path: bytes = value.get("sun_path") or b""
         if path.startswith(b"\0"):
             return "@" + path[1:].decode("utf-8", "backslashreplace")
-        name = _normal(path) if path.startswith(b"/") else path
+        name = _normal(path if path.startswith(b"/") else folder + b"/" + path)
         return name.decode("utf-8", "backslashreplace")
     if family == 2:
         return f"{ipaddress.ip_address(value['sin_addr'])}:{int.from_bytes(value['sin_port'], 'big')}"

@@ -19,7 +19,7 @@ Change = Callable[[dict[str, Any]], None]
 @pytest.fixture
 def honest() -> Members:
     assembled = assemble(Run(1).observation(), context())
-    return remake_manifests(assembled.v0 | assembled.companion)
+    return remake_manifests(assembled.v0 | dict(sorted(assembled.companion.items())))
 
 
 def places(forge: Forge, members: Members) -> list[tuple[str, str]]:
