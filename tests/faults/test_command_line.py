@@ -266,10 +266,8 @@ def test_a_failed_agent_has_its_archive(bench: Bench, tmp_path: Path) -> None:
     done = run(bench.state, "--image", image, *options, "--", *PYTHON, fails)
     assert done.returncode == 6
     assert done.stdout.splitlines()[0] == f"wrote {output} (run_id={run_id}, evidence=clean)"
-    assert done.stderr.splitlines()[-2:] == [
-        "assay-runner: the agent ended with exit code 3",
-        "  hint: what went wrong",
-    ]
+    assert "assay-runner: the agent ended with exit code 3" in done.stderr.splitlines()
+    assert done.stderr.splitlines()[-1].strip() == "what went wrong"
     assert read(output).finished["exit_code"] == 3
     assert text.read_text().startswith(f"drop diagnostics of {run_id}: ")
     assert text.read_text().endswith("lost: nothing\n")
