@@ -42,7 +42,7 @@ SYSTEMS = {
             "Ubuntu 24.04",
             "noble",
             kernel="linux-image-generic",
-            options=("--components=main,universe",),
+            options=("--components=main,universe", "--include=apt"),
             keyring="/usr/share/keyrings/ubuntu-archive-keyring.gpg",
         ),
     )
