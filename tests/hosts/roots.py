@@ -88,7 +88,8 @@ def _make_base(system: System, aside: Path) -> None:
 def _make_root(system: System, aside: Path) -> None:
     root = aside / "root"
     root.mkdir()
-    base = store.kept(f"base-{system.suite}", store.digest(*_BASE, *system.options), partial(_make_base, system))
+    key = store.digest(*_BASE, *system.options)
+    base = store.kept(f"base-{system.suite}", key, partial(_make_base, system))
     with (aside / "log").open("wb") as log:
         _run(log, "tar", "-C", str(root), "--numeric-owner", "-xf", str(base / "root.tar"))
         (root / "etc/apt/apt.conf.d/90archive").write_text(_OLD_ARCHIVE, encoding="ascii")
