@@ -141,6 +141,30 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_builds(session: nox.Session) -> None:
+    """What capture costs against another build in the same rounds (root): `nox -s bench_builds -- COMMIT`."""
+    commit, *more = session.posargs
+    folder = Path(session.create_tmp()) / "before"
+    session.run("git", "worktree", "add", "--detach", "--force", str(folder), commit, external=True)
+    try:
+        command = [
+            "python",
+            "-m",
+            "pytest",
+            "-m",
+            "bench",
+            "-s",
+            "-n",
+            "0",
+            "tests/bench/bench_builds.py",
+            *more,
+        ]
+        session.run(*command, env={"BENCH_BEFORE": str(folder)})
+    finally:
+        session.run("git", "worktree", "remove", "--force", str(folder), external=True)
+
+
+@nox.session
 def bench_offline(session: nox.Session) -> None:
     """What reading commands cost: a million paths, and the start of the command line. Needs no root."""
     files = ["tests/bench/bench_compare.py", "tests/bench/bench_start.py"]
