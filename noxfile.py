@@ -144,7 +144,7 @@ def bench(session: nox.Session) -> None:
 def bench_builds(session: nox.Session) -> None:
     """What capture costs against another build in the same rounds (root): `nox -s bench_builds -- COMMIT`."""
     commit, *more = session.posargs
-    folder = Path(session.create_tmp()) / "before"
+    folder = Path(session.create_tmp()).resolve() / "before"
     session.run("git", "worktree", "add", "--detach", "--force", str(folder), commit, external=True)
     try:
         command = [
