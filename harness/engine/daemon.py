@@ -33,6 +33,7 @@ from harness.host.state import State
 OVERRIDE = "DOCKER_HOST"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
+_ANSWER_TIMEOUT_S = 300  # of one request: a slow or loaded host takes its time to start a container
 _SOCKET_LIMIT = 107  # bytes of sun_path without its end, unix(7)
 _LONGEST_IN_EXEC_ROOT = "/containerd/containerd-debug.sock"
 _DRIVERS = ("overlay2", "vfs")
@@ -109,7 +110,7 @@ def ensure_engine(state: State) -> docker.DockerClient:
         with state.locked("engine"):
             if not (_find(paths, "dockerd") and _answers(paths)):
                 _start(state, paths)
-        client = docker.DockerClient(base_url=paths.url, version="auto")
+        client = docker.DockerClient(base_url=paths.url, version="auto", timeout=_ANSWER_TIMEOUT_S)
     client.api.trust_env = False  # a local socket has no proxy, and asking the environment takes time
     try:
         _refuse_unfit(client, _root_of(_socket_of(state)))
@@ -183,7 +184,7 @@ def _connect_override(override: str) -> docker.DockerClient:
     said = _not_listening(Path(override.removeprefix("unix://")))
     if not said:
         try:
-            return docker.DockerClient(base_url=override, version="auto")
+            return docker.DockerClient(base_url=override, version="auto", timeout=_ANSWER_TIMEOUT_S)
         except DockerException as error:
             said = cut(error)
     raise EnvironmentUnfitError(

@@ -6,6 +6,7 @@ before the start. So it does not matter in which namespaces the harness and the 
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
@@ -143,8 +144,10 @@ class _Watch(threading.Thread):
     def run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FIRST)  # of this thread alone
         while self.descriptor is None and not self._over.is_set():
+            begun = time.thread_time()
             self._look()
-            self._over.wait(_LOOK_EVERY_S)
+            # never more than half of a slow host's only CPU: the runtime has to get on as well
+            self._over.wait(max(_LOOK_EVERY_S, time.thread_time() - begun))
         if self.descriptor is None:
             self._look()  # a last time: the container may run
 

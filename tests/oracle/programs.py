@@ -55,7 +55,7 @@ _simple = st.one_of(
     _action("path1", st.sampled_from(_NAME_ALONE), _names),
     _action("path1", st.sampled_from(_NAME_AND_MODE), _names, _modes),
     _action("path1", st.just(76), _names, st.integers(0, 9)),  # truncate
-    _action("path1", st.just(133), _names, st.sampled_from((0o010644, 0o100600)), st.just(0)),  # mknod
+    _action("path1", st.just(133), _names, st.sampled_from((0o100644, 0o100600)), st.just(0)),  # mknod
     _action("path2", st.sampled_from(_TWO_NAMES), _names, _names),
     _action("chdir", _names),
     _action("fchdir", _places),
