@@ -31,6 +31,8 @@ Lost records and events that the kernel skipped are summed over all archives tha
 are seconds{emulated}.
 """
 
+_NONE = "\n**No machine has been run to its end yet: nothing is shown here.**\n"
+
 _FOOT = """
 ## What is not here
 
@@ -53,6 +55,8 @@ def page(rows: Sequence[RowDone], how: Accelerator) -> str:
         "KVM carries the machines." if how.name == "kvm" else f"The machines were emulated: {how.reason}."
     )
     gates = ", ".join(f"`{name}` ({'one run' if n == 1 else f'{n} runs'})" for name, n in GATES.items())
+    if not rows:
+        return _HEAD.format(how=chosen) + _NONE + _FOOT
     parts = [
         _HEAD.format(how=chosen),
         _machines(rows),

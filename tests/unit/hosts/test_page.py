@@ -28,6 +28,12 @@ GREEN = RowDone(
 )
 
 
+def test_a_page_without_rows_says_that_nothing_was_shown() -> None:
+    page = report.page([], Accelerator("tcg", "no /dev/kvm"))
+    assert "**No machine has been run to its end yet" in page
+    assert "## Verdicts" not in page
+
+
 def test_a_green_row_is_green() -> None:
     assert GREEN.ok
     page = report.page([GREEN], Accelerator("tcg", "no /dev/kvm"))
